@@ -1,0 +1,1 @@
+"""Speed and memory of Beamish against plain asyncio, against the BEAM and against other Python libraries."""

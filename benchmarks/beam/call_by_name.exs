@@ -1,0 +1,25 @@
+# One client, one server, by registered name: ns per GenServer.call. Run as: elixir --erl "+S 1" call_by_name.exs ROUNDS
+defmodule Counter do
+  use GenServer
+  def init(n), do: {:ok, n}
+  def handle_call(:add, _from, n), do: {:reply, n + 1, n + 1}
+end
+
+defmodule Bench do
+  def loop(_server, 0), do: :ok
+
+  def loop(server, n) do
+    GenServer.call(server, :add)
+    loop(server, n - 1)
+  end
+end
+
+[rounds] = System.argv()
+{:ok, _} = GenServer.start_link(Counter, 0, name: Counter)
+Bench.loop(Counter, 50_000)
+n = 300_000
+
+for _ <- 1..String.to_integer(rounds) do
+  {us, _} = :timer.tc(Bench, :loop, [Counter, n])
+  IO.puts("call by name\tns\t#{us * 1000 / n}")
+end
