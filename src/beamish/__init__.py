@@ -1,0 +1,1 @@
+"""OTP for Python."""
