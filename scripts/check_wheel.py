@@ -139,7 +139,7 @@ def wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:
 
 
 def check_page(base: str) -> None:
-    _, kind, body = get(base)
+    kind, body = load(base)
     expect(kind.startswith("text/html"), f"{base} is {kind}, not a page")
     links = Links()
     links.feed(body.decode())
@@ -152,7 +152,7 @@ def check_page(base: str) -> None:
         if url in seen:
             continue
         seen.add(url)
-        _, kind, body = get(url)
+        kind, body = load(url)
         expect(len(body) > 0, f"{url} is empty")
         if kind.startswith("text/css"):
             own += [urljoin(url, link) for link in re.findall(r"url\(['\"]?(?!data:|#)([^'\")]+)", body.decode())]
@@ -160,6 +160,14 @@ def check_page(base: str) -> None:
             imported = re.findall(r"""\b(?:from|import)\s*\(?\s*['"](\.{0,2}/[^'"]+)['"]""", body.decode())
             own += [urljoin(url, link) for link in imported]
     print(f"ok: the page and its {len(seen)} assets")
+
+
+def load(url: str) -> tuple[str, bytes]:
+    try:
+        _, kind, body = get(url)
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"check_wheel: {url} answered {error.code}") from None
+    return kind, body
 
 
 def get(url: str) -> tuple[int, str, bytes]:
