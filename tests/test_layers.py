@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, str]] = [
     ("processes", "process"),
     (
         "behaviours",
-        "gen gen_server _client _loop sys child_spec _restart "
+        "gen gen_server _address _answers _client _loop _report sys child_spec _restart "
         "supervisor dynamic_supervisor partition_supervisor agent task task_supervisor registry application state_machine ets snapshot",
     ),
     ("running", "blocking _run"),
@@ -47,7 +47,7 @@ EXTRAS: dict[str, set[str]] = {
     "pytest_plugin": {"pytest"},
     "web": {"starlette", "uvicorn"},
     "cli": {"starlette", "uvicorn", "httpx", "tqdm", "textual"},
-    "search_service": {"starlette", "uvicorn", "httpx"},
+    "search_service": {"starlette", "uvicorn", "httpx", "tqdm"},
     "observer": {"prometheus_client", "opentelemetry"},
 }
 
