@@ -84,7 +84,7 @@ class Model:
 
 steps = st.sampled_from([0.0, 0.0, 0.1, 0.2, 0.30000000000000004, 1.0, 3.0, 1e-9, 1e6])
 keys = st.integers(0, 7)
-values = st.sampled_from([None, False, 0, 1, "", "x"]) | st.builds(list)
+values: st.SearchStrategy[object] = st.sampled_from([None, False, 0, 1, "", "x"]) | st.builds(list[int])
 verbs = st.sampled_from(["fetch", "fetch", "fetch", "put", "put", "put", "invalidate", "sweep", "clear"])
 policies = st.sampled_from(["oldest", "lru"])
 
@@ -280,9 +280,10 @@ class TestWhatAUserTyped:
         entries: Entries[Any, int] = Entries(ttl=1.0)
         entries.put("q", 1, now=0.0)
         before = entries.stats()
-        for attempt in (lambda: entries.fetch([], None, 0.0), lambda: entries.put([], 1, 0.0), lambda: entries.invalidate([], 0.0)):
+        calls: dict[str, tuple[Any, ...]] = {"fetch": ([], None, 0.0), "put": ([], 1, 0.0), "invalidate": ([], 0.0)}
+        for verb, arguments in calls.items():
             with pytest.raises(TypeError, match="unhashable"):
-                attempt()
+                getattr(entries, verb)(*arguments)
         assert entries.stats() == before
 
     def test_check_key_says_what_to_do_in_the_clients_words(self) -> None:

@@ -269,15 +269,22 @@ class TestBoundedWork:
     def most_lines(limit: int, keys: int) -> int:
         window: SlidingWindow[int] = SlidingWindow(limit, per=1.0, max_keys=keys)
         most = 0
+
+        def track(key: int, now: float, cost: int = 1) -> None:
+            nonlocal most
+            most = max(most, lines(lambda: window.track(key, now, cost)))
+
         for key in range(keys):  # a full table
-            most = max(most, lines(lambda key=key: window.track(key, 0.0)))
+            track(key, 0.0)
         for n in range(limit):  # a full log
-            most = max(most, lines(lambda n=n: window.track(0, n / limit / 2)))
-        for _ in range(3):  # the log runs out in the middle, other keys run out all at once, new ones come
-            most = max(most, lines(lambda: window.track(0, 1.25)), lines(lambda: window.track(0, 1.25, 2)))
-            most = max(most, lines(lambda: window.track(-1, 1.25)), lines(lambda: window.peek(0, 1.3)))
+            track(0, n / limit / 2)
+        for _ in range(3):  # the log runs out in the middle, every other key at once, and new ones come
+            track(0, 1.25)
+            track(0, 1.25, cost=2)
+            track(-1, 1.25)
+            most = max(most, lines(lambda: window.peek(0, 1.3)))
         for key in range(keys):
-            most = max(most, lines(lambda key=key: window.track(-2 - key, 9.0 + key / keys / 2)))
+            track(-2 - key, 9.0 + key / keys / 2)
         return most
 
     def test_a_request_forgets_at_most_as_many_keys_as_the_sweep_says(self) -> None:
