@@ -158,6 +158,7 @@ def _build(scan: Scan, path: Path, progress: Progress | None) -> BuildReport:
         os.close(handle)
     try:
         with closing(_Writer(name, path)) as writer:
+            writer.begin()
             problems = _fill(writer, scan, progress)
             report = BuildReport(writer.count, time.perf_counter() - start, problems)
             writer.finish(_fingerprint(scan), report)
@@ -192,6 +193,9 @@ class _Writer:
         self._path = path
         with _telling_what_to_do(path):
             self._connection = sqlite3.connect(name, isolation_level=None)
+
+    def begin(self) -> None:
+        with _telling_what_to_do(self._path):
             self._connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA} BEGIN;")
 
     def add(self, documents: Iterable[Document]) -> None:
