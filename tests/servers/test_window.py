@@ -206,14 +206,17 @@ class TestTrack:
         with pytest.raises(TypeError):
             check_cost(1.5)  # type: ignore[arg-type]
 
-    def test_retry_after_is_enough_where_the_subtraction_is_rounded(self) -> None:
+    def test_the_waits_are_enough_where_their_subtraction_is_rounded(self) -> None:
         rounded = 0
         for step in range(2000):
             at, now = step * 0.1, step * 0.1 + 0.7 * step / 2000
-            window: SlidingWindow[str] = SlidingWindow(limit=1, per=60.1)
+            window: SlidingWindow[str] = SlidingWindow(limit=2, per=60.1)
             window.track("ann", at)
             rounded += now + ((at + 60.1) - now) < at + 60.1
-            assert window.track("ann", now + window.track("ann", now).retry_after)
+            denied, allowed = window.track("ann", now, cost=2), window.peek("ann", now)
+            assert denied.reset_after == allowed.reset_after == denied.retry_after > 0.0 == allowed.retry_after
+            assert window.peek("ann", now + denied.reset_after).remaining == 2
+            assert window.track("ann", now + denied.retry_after, cost=2)
         assert rounded > 0
 
     def test_reset_forgives_and_says_whether_there_was_anything(self) -> None:
