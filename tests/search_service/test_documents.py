@@ -59,7 +59,7 @@ class TestFolder:
             Folder(tmp_path / "file").scan()
 
     def test_an_impossible_name_is_told(self) -> None:
-        with pytest.raises(SourceError, match="cannot be read: embedded null"):
+        with pytest.raises(SourceError, match=r"cannot be read: .*embedded null"):
             Folder("a\0b").scan()
 
     def test_an_empty_file_is_no_document_and_no_problem(self, tmp_path: Path) -> None:

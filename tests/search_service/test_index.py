@@ -327,6 +327,12 @@ class TestIndex:
         with Index(tmp_path / "x") as opened, pytest.raises(index.DamagedIndex, match=r"is damaged .* Build it anew"):
             opened.search("x")
 
+    def test_that_cannot_be_opened_is_told_and_left_alone(self, tmp_path: Path) -> None:
+        path_for(LIBRARY, tmp_path).mkdir()
+        with pytest.raises(index.IndexUnreadable, match=r"cannot be opened: .*\. Check its permissions"):
+            ensure(LIBRARY, tmp_path)
+        assert path_for(LIBRARY, tmp_path).is_dir()
+
     def test_that_is_closed_is_told(self, library: Index) -> None:
         library.close()
         library.close()

@@ -37,6 +37,8 @@ _EXTENSIONS = [
 # fmt: on
 # Modules that get their public name by an assignment to sys.modules, which no reader of the source can see.
 _RENAMED = {"_collections_abc": "collections.abc", "_pydecimal": "decimal", os.path.__name__: "os.path"}
+# What an interpreter may have built in, and importing which warns or touches the terminal or the display.
+_NOT_IMPORTED = frozenset(["audioop", "crypt", "_crypt", "nis", "ossaudiodev", "readline", "spwd", "_curses", "_tkinter"])
 _PRIVATE_IN_C = frozenset({"posix", "nt"})
 _PUBLIC_IN_C = frozenset({"_thread"})
 _UNKNOWN_EXPORTS = frozenset[str]()
@@ -83,8 +85,7 @@ class PythonDocumentation:
         files = sorted(_source_files(self.library))
         digest = sha256(f"{sys.version} {sys.implementation.cache_tag} {self.library}".encode("utf-8", "replace"))
         for path in files:
-            status = path.stat()
-            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode("utf-8", "replace"))
+            digest.update(f"{path} {_stamp(path)}".encode("utf-8", "replace"))
         missing = Problem(str(self.library), "has no source files of the standard library; its docstrings are left out")
         return Scan(digest.hexdigest(), len(files) + 1, partial(self._batches, files), () if files else (missing,))
 
@@ -105,6 +106,14 @@ def _source_files(library: Path) -> Iterator[Path]:
     for folder, below, names in os.walk(library):
         below[:] = [name for name in below if name not in _SKIPPED_FOLDERS and name.isidentifier()]
         yield from (Path(folder, name) for name in names if name.endswith(".py") and name not in _SKIPPED_FILES)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # a link to nothing, as some distributions have; reading it tells
+    return status.st_size, status.st_mtime_ns
 
 
 def _read_module(path: Path, library: Path) -> _Module:
@@ -193,8 +202,9 @@ def _all(modules: list[_Module]) -> Iterator[Found]:
     yield from _topics()
     for module in modules:
         yield from _of_source(module, names)
-    for name in sorted({"builtins", *sys.builtin_module_names, *_EXTENSIONS}):
-        yield from _of_compiled(name, names)
+    for name in sorted({"builtins", *sys.builtin_module_names, *_EXTENSIONS} - _NOT_IMPORTED):
+        if not name.startswith(("_test", "xx", "_xx")):
+            yield from _of_compiled(name, names)
 
 
 def _first_of_each_title(found: Iterable[Found]) -> Iterator[Found]:
@@ -230,7 +240,7 @@ def _of_source(module: _Module, names: _PublicNames) -> Iterator[Document]:
 def _of_compiled(name: str, names: _PublicNames) -> Iterator[Found]:
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, DeprecationWarning) as error:  # a warning only where the user has made them errors
         if name in sys.builtin_module_names:
             yield Problem(name, f"skipped: {error}")
         return  # an extension that this Python was built without, or does not know

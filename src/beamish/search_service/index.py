@@ -1,14 +1,18 @@
 """A full-text index of documents: one SQLite file, built beside and renamed into place, searched from any thread.
 
-    documents = Folder("docs")
-    ready = ensure(documents, default_cache_dir())          # builds it, if it is missing or no longer right
-    index = Index(ready.path)
-    for hit in index.search("asyncio.Queue", limit=5): ...
+>>> from beamish.search_service.documents import Folder
+>>> with tempfile.TemporaryDirectory() as folder:
+...     _ = Path(folder, "otp.md").write_text("# Let it crash\\n\\nSupervisors restart.")
+...     ready = ensure(Folder(folder), Path(folder, "cache"))     # builds it, if it is missing or no longer right
+...     with Index(ready.path) as index:
+...         [hit.title for hit in index.search("supervisor")]
+['Let it crash']
 
 All of this blocks: a service calls it in threads. While `ensure` builds, an open `Index` answers from the old file; its next search after
 that reads the new one. So a service that finds `path_for(documents, folder)` there can search at once and bring it up to date meanwhile.
 """
 
+import glob
 import json
 import logging
 import os
@@ -107,6 +111,10 @@ class DamagedIndex(SearchIndexError):
     """The file is there, but is no index or is damaged. `ensure` sets it aside and builds a new one."""
 
 
+class IndexUnreadable(SearchIndexError):
+    """The file is there, but this process cannot open it: its permissions, or no file handles left. It is not touched."""
+
+
 class IndexNotBuilt(SearchIndexError):
     """The file cannot be written: the disk is full, or the folder is missing or read-only. An old index is still there."""
 
@@ -129,7 +137,8 @@ def path_for(source: Source, cache_dir: str | os.PathLike[str]) -> Path:
 def ensure(source: Source, cache_dir: str | os.PathLike[str], *, progress: Progress | None = None) -> Ready:
     """The index of `source` in `cache_dir`, built if it is missing, damaged (with a warning) or older than the documents.
 
-    Blocks: some ten milliseconds if it is right, seconds if it is built. Raises SourceError, IndexNotBuilt or FullTextMissing.
+    Blocks: some ten milliseconds if it is right, seconds if it is built. Raises SourceError, IndexNotBuilt, IndexUnreadable or
+    FullTextMissing.
     """
     path = path_for(source, cache_dir)
     scan = source.scan()
@@ -244,8 +253,8 @@ def _require_full_text() -> None:
 
 def _remove_left_overs(path: Path) -> None:
     """What killed builds have left, an hour later: earlier it could belong to a build that is running."""
-    for left_over in path.parent.glob(f".{path.name}.*.building"):
-        with suppress(FileNotFoundError):
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.building"):
+        with suppress(OSError):  # removed by another process, or not ours: it only takes room
             if time.time() - left_over.stat().st_mtime > _LEFT_OVER_SECONDS:
                 left_over.unlink()
 
@@ -277,8 +286,7 @@ def _report_if_right(path: Path, fingerprint: str) -> BuildReport | None:
             meta = dict[str, str](connection.execute("SELECT key, value FROM meta").fetchall())
             if meta["fingerprint"] != fingerprint:
                 return None
-            if (answer := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(answer)
+            _check(connection)
             report = json.loads(meta["report"])
             return BuildReport(report["documents"], report["seconds"], tuple(Problem(**problem) for problem in report["problems"]))
     except NoIndex:
@@ -286,6 +294,15 @@ def _report_if_right(path: Path, fingerprint: str) -> BuildReport | None:
     except DamagedIndex as damage:
         _set_aside(path, damage)
         return None
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    # Table by table: since SQLite 3.44 a check of the whole file also compares the words with the documents, which is slow, and which
+    # 3.44.0 cannot do in a file opened for reading.
+    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0").fetchall():
+        answer = connection.execute(f"PRAGMA quick_check('{table}')").fetchone()[0]
+        if answer != "ok":
+            raise sqlite3.DatabaseError(answer)
 
 
 def _set_aside(path: Path, damage: DamagedIndex) -> None:
@@ -301,7 +318,15 @@ def _telling_damage(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            raise _unreadable(path, error) from error
         raise DamagedIndex(f"the search index {str(path)!r} is damaged ({error}). Build it anew with ensure() or build().") from error
+
+
+def _unreadable(path: Path, error: Exception) -> IndexUnreadable:
+    return IndexUnreadable(
+        f"the search index {str(path)!r} cannot be opened: {error}. Check its permissions and the limit of open files, or remove it."
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -313,7 +338,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     except FileNotFoundError as error:
         raise NoIndex(f"there is no search index {str(path)!r}. Build it with ensure() or build().") from error
     except (OSError, sqlite3.Error) as error:
-        raise DamagedIndex(f"the search index {str(path)!r} cannot be opened: {error}. Check its permissions, or remove it.") from error
+        raise _unreadable(path, error) from error
 
 
 _Generation = tuple[int, int, int, int] | None
@@ -353,7 +378,7 @@ class Index:
 
         No text is wrong, and none is syntax. Documents with all the words are found; if there is none, those with any of them. The last
         word may be the beginning of one. A name (`asyncio.Queue`, `Queue.put`, `with`) finds what is called so first. Looked at are the
-        first 1,000 characters and 16 words. Raises DamagedIndex, IndexClosed, NoIndex; ValueError for the limit.
+        first 1,000 characters and 16 words. Raises DamagedIndex, IndexUnreadable, IndexClosed, NoIndex; ValueError for the limit.
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise ValueError(f"limit must be from 1 to {MAX_LIMIT}. Got: {limit!r}")
