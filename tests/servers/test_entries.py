@@ -257,6 +257,7 @@ class TestClearAndInvalidate:
         entries.fetch("q", None, now=0.0)
         assert entries.clear() == 1
         assert entries.stats() == CacheStats(size=0, limit=100, hits=1, insertions=1, removals=1)
+        assert entries.sweep(now=5.0) == 0  # no deadline is left of what was cleared
         entries.put("q", 2, now=5.0)
         assert entries.fetch("q", None, now=5.5) == 2
 
