@@ -123,8 +123,8 @@ class SlidingWindow(Generic[K]):
     `limit` is 1 or more (default 5), `per` is in seconds (default 60.0), `max_keys` 1 or more (default 100_000). ValueError otherwise.
 
     **Memory.** A key is held while it has units in the window. When its window has run out it is idle: it is forgotten in passing, in
-    the order in which keys became idle, and nothing is lost by that. A key takes about 250 bytes, and 8 more for each event in its
-    window, 16 at worst; about 50 to 100 for each if it asks with costs above 1. So 100_000 keys of 5 events are 30 MB.
+    the order in which keys became idle, and nothing is lost by that. A key takes about 260 bytes, and 8 for each event in its window (17
+    to 50 if it asks with costs above 1; twice that at worst, before what has left is dropped): 100_000 keys of 5 events are 30 MB.
 
     **When there is no room.** If `max_keys` keys all have units in the window, a new key is denied, with a `retry_after` of when the
     first of them can become idle: the limiter fails closed. It does not forget a key to make room, as an LRU would: whoever is denied
