@@ -1,0 +1,105 @@
+"""The address of a server: what its client holds, and what `self` is in its handlers. A value, never the state."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Never, Self, TypeVar
+
+from beamish._runtime.ids import Pid
+from beamish._runtime.node import here
+from beamish._runtime.process import Process
+
+A = TypeVar("A", bound="Address")
+_new = object.__new__
+
+
+class Address:
+    """By name or by pid. Equal by class and target; a named one is resolved at each call, on the running loop's node."""
+
+    __slots__ = ("_name", "_process", "_timeout")
+
+    #: Seconds that a call waits by default (None: for ever).
+    __timeout__: ClassVar[float | None] = 5.0
+
+    _name: Any
+    _process: Process | None
+    _timeout: float | None
+
+    def __init__(self, target: Any, /) -> None:
+        if isinstance(target, Process):
+            _set_process(self, target)
+            _set_name(self, None)
+        elif isinstance(target, str) and target:
+            _set_process(self, None)
+            _set_name(self, target)
+        else:
+            raise TypeError(f"{type(self).__name__} is addressed by a name (a str) or a pid. Got: {target!r}")
+        _set_timeout(self, self.__timeout__)
+
+    def pid(self) -> Pid | None:
+        """The pid behind this address now, or None when nobody is there."""
+        process = self._process if self._process is not None else here().whereis(self._name)
+        return process if process is not None and process.alive else None
+
+    def with_timeout(self, seconds: float | None) -> Self:
+        """The same address, whose calls raise CallTimeout after `seconds` (default 5.0; None waits for ever)."""
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"a timeout is seconds (0 or more), or None for ever. Got: {seconds!r}")
+        other = _new(type(self))
+        _set_process(other, self._process)
+        _set_name(other, self._name)
+        _set_timeout(other, seconds)
+        return other
+
+    def __setattr__(self, name: str, value: object) -> Never:
+        raise AttributeError(
+            f"a server object is an address, so {name!r} cannot be kept on it; keep it in the state, which `init` makes and "
+            "each handler is given as its first argument after self"
+        )
+
+    def __delattr__(self, name: str) -> Never:
+        raise AttributeError(f"a server object is an address: it has no {name!r} to delete")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._process is other._process and self._name == other._name
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._name, self._process))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        if self._name is None:
+            raise TypeError(f"{self!r} is the address of one process, which means nothing elsewhere: pickle the address of a named server")
+        return type(self), (self._name,)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._process if self._name is None else self._name!r})"
+
+
+# Slots are written through their descriptors: `__setattr__` refuses, and this is quicker than object.__setattr__.
+_set_process: Any = Address._process.__set__  # type: ignore[attr-defined, union-attr]
+_set_name: Any = Address._name.__set__
+_set_timeout: Any = Address._timeout.__set__  # type: ignore[attr-defined, union-attr]
+
+
+def at(cls: type[A], process: Process) -> A:
+    """The address of one process: what its own handlers have as `self`."""
+    address = _new(cls)
+    _set_process(address, process)
+    _set_name(address, None)
+    _set_timeout(address, cls.__timeout__)
+    return address
+
+
+def named(cls: type[A], name: Any) -> A:
+    address = _new(cls)
+    _set_process(address, None)
+    _set_name(address, name)
+    _set_timeout(address, cls.__timeout__)
+    return address

@@ -1,0 +1,439 @@
+"""The process of a server: its message loop, written once for every kind of callback.
+
+    entry in the mailbox ── drain ──▶ run the handler ──▶ value      ──▶ reply
+    call of an idle server ─(_client)─▶       │       ──▶ control    ──▶ settle ──▶ reply, state, then | stop
+                                              │       ──▶ coroutine  ──▶ go_async: the same, in a task that begins here
+                                              └─raises──▶ fail ──▶ terminate ──▶ report ──▶ Process.end
+
+`settle` and `fail` return None, or a coroutine that does the rest where a callback turned out to be async. They run inside
+the process's own context: on the stack through `ctx.run`, in a task because that is its context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from types import CoroutineType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from beamish import _report
+from beamish._address import at, named
+from beamish._answers import CONTROL, UNCHANGED, Continue, Hibernate, Ignore, Init, NoReply, Reply, Stop, Timeout
+from beamish._runtime.client import Client
+from beamish._runtime.node import Node
+from beamish._runtime.process import DEAD, EXITING, IDLE, LOOK, RUNNING, STARTED, SUSPENDED, WAITING, Entry, Process
+from beamish._runtime.signals import CONTINUE, INFO, SYSTEM, Exited, Mark, TimedOut
+from beamish._runtime.tasks import eager
+from beamish._runtime.timers import Timer
+from beamish.errors import NORMAL, SHUTDOWN, BadReturn, BeamishError, Crash, Exit, Ignored, StartError, is_runtime
+
+if TYPE_CHECKING:
+    from beamish.gen_server import GenServer
+
+#: What comes after: nothing, or the rest of it as a coroutine.
+Rest = Coroutine[Any, Any, None] | None
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+_TIMED_OUT: Entry = (INFO, TimedOut(), None, None)
+
+
+class ServerProcess(Process):
+    """One running server."""
+
+    __slots__ = ("calls", "client", "cls", "idle", "server", "state")
+
+    def __init__(self, node: Node, cls: type[GenServer[Any]], parent: Process | None, name: str | None) -> None:
+        super().__init__(node, parent, name)
+        self.cls = cls
+        self.calls = cls.__handlers__
+        self.state: Any = None
+        self.client: Client | Process | Literal[False] | None = None  # of the request in hand; see `gen.client`
+        self.idle: Timer | None = None  # then=Timeout(…), while it runs
+        self.server: Any = at(cls, self)
+
+    def label(self) -> object:
+        return self.server if self.name is None else named(self.cls, self.name)
+
+    def clear(self) -> None:
+        self.state = None
+        self.client = None
+        if self.idle is not None:
+            self.node.wheel.cancel(self.idle)
+            self.idle = None
+
+    # -- mail
+
+    def post(self, entry: Entry) -> None:
+        mbox = self.mbox
+        if mbox is not None:
+            mbox.append(entry)
+            return
+        status = self.status
+        if status == DEAD or status == EXITING:
+            return
+        pool = self.node.pool
+        self.mbox = mbox = pool.pop() if pool else deque()
+        mbox.append(entry)
+        if status == IDLE or status == WAITING:
+            self.node.enqueue(self)
+
+    def drain(self, limit: int) -> None:
+        node = self.node
+        outer = node.current
+        node.current = self
+        node.depth += 1
+        try:
+            mbox = self.mbox
+            assert mbox is not None
+            while limit > 0 and mbox:
+                limit -= 1
+                self.status = RUNNING
+                if self.idle is not None:
+                    self.disarm()
+                if not self.handle(mbox.popleft()):
+                    return
+            self.release()
+        finally:
+            node.current = outer
+            node.depth -= 1
+
+    def handle(self, entry: Entry) -> bool:
+        """Run the handler of one entry. False: the process is gone, or a task of its own does the rest."""
+        name, args, kwargs, client = entry
+        self.client = client if client is not None else False
+        run = (self.ctx or self.context()).run
+        try:
+            handler = self.calls.get(name)
+            if handler is not None:
+                value = run(handler, self.server, self.state, *args, **kwargs) if kwargs else run(handler, self.server, self.state, *args)
+            else:
+                value = run(self.special, name, args, client)
+        except BaseException as error:
+            return self.raised(error, entry)
+        return self.took(value, entry)
+
+    def took(self, value: Any, entry: Entry) -> bool:
+        """What a handler on the stack returned. False as in `handle`."""
+        client, status = entry[3], self.status
+        if type(value) is CoroutineType:
+            if status == DEAD:
+                value.close()
+                self.lay()
+                return False
+            self.go_async(self.settle_later(value, entry), entry)
+            return False
+        if status != RUNNING and not self.looked():
+            return False  # it died meanwhile: its answer and its state are dropped
+        if client is not None and type(value) not in CONTROL:
+            client.answered(value)
+        elif value is not None:
+            run = self.context().run
+            try:
+                rest = run(self.settle, value, entry)
+            except BaseException as error:
+                return self.raised(error, entry)
+            if rest is not None:
+                self.go_async(rest, entry)
+                return False
+            return self.status == RUNNING
+        return True
+
+    def raised(self, error: BaseException, entry: Entry) -> bool:
+        """A handler on the stack raised. Always False."""
+        rest = self.context().run(self.fail, error, entry)
+        if rest is not None:
+            self.go_async(rest, entry)
+        if not isinstance(error, Exception | asyncio.CancelledError):
+            raise error  # KeyboardInterrupt and the like end the program; the process is restored and gone
+        return False
+
+    def special(self, mark: Mark, args: Any, client: Client | None) -> Any:
+        """Everything that is not a generated call or cast, by the mark that stands in place of a name."""
+        cls, server, state = self.cls, self.server, self.state
+        if mark is INFO:
+            if type(args) is Exited and args.pid is self.parent:
+                return Stop(args.reason)  # whoever started it is gone: so is the server, even for NORMAL
+            return cls.handle_info(server, state, args)
+        if mark is CONTINUE:
+            return cls.handle_continue(server, state, args)
+        if mark is SYSTEM:
+            return args(self)
+        if client is not None:
+            return cls.handle_call(server, state, args, client)
+        return cls.handle_cast(server, state, args)
+
+    def release(self) -> None:
+        """The handler is done and the process lives: on to the next mail, or idle."""
+        mbox = self.mbox
+        if mbox:
+            self.node.enqueue(self)
+            return
+        if mbox is not None:
+            self.mbox = None
+            if len(self.node.pool) < 256:
+                self.node.pool.append(mbox)
+        self.status = IDLE if self.idle is None else WAITING
+
+    def looked(self) -> bool:
+        """After a handler on the stack: what became of the process meanwhile. True when it just goes on."""
+        status = self.status
+        if status == LOOK:
+            self.status = RUNNING
+            return True
+        if status == EXITING:
+            self.end(self.reason)
+        elif status == DEAD:
+            self.lay()
+        return status == RUNNING
+
+    # -- what a callback returned
+
+    def settle(self, value: Any, entry: Entry) -> Rest:
+        """Apply what a handler returned. The plain reply of a call never comes here."""
+        kind, client = type(value), entry[3]
+        if kind is Reply and client is not None:
+            self.go_on(value.state, value.then)
+            client.answered(value.value)
+        elif kind is NoReply:
+            self.go_on(value.state, value.then)
+            if client is not None:
+                client.deferred()
+        elif kind is Stop:
+            if value.state is not UNCHANGED:
+                self.state = value.state
+            return self.stop(value.reason, entry, reply=value.reply)
+        elif value is not None:
+            raise BadReturn(_report.callback(self.cls, entry), value, _EXPECTED_CALL if client is not None else _EXPECTED)
+        return None
+
+    async def settle_later(self, coro: Coroutine[Any, Any, Any], entry: Entry) -> None:
+        value = await coro
+        if self.status == EXITING or self.status == DEAD:
+            return  # it died meanwhile: its answer and its state are dropped
+        client = entry[3]
+        if client is not None and type(value) not in CONTROL:
+            client.answered(value)
+            return
+        rest = self.settle(value, entry)
+        if rest is not None:
+            await rest
+
+    def go_on(self, state: Any, then: Any) -> None:
+        if state is not UNCHANGED:
+            self.state = state
+        if then is None:
+            return
+        match then:
+            case Continue(arg=arg):
+                self.put_first((CONTINUE, arg, None, None))
+            case Timeout(seconds=seconds):
+                self.arm(seconds)
+            case Hibernate():
+                pass
+            case _:
+                raise BadReturn("then=", then, "Continue(arg), Timeout(seconds) or Hibernate()")
+
+    def put_first(self, entry: Entry) -> None:
+        """Ahead of the queue. The status is RUNNING or SUSPENDED, so `release` finds it."""
+        if self.mbox is None:
+            self.mbox = self.node.pool.pop() if self.node.pool else deque()
+        self.mbox.appendleft(entry)
+
+    # -- then=Timeout(…)
+
+    def arm(self, seconds: float) -> None:
+        if self.mbox:
+            return  # a message waits: it cancels the timeout before it begins
+        if seconds == 0:
+            self.put_first(_TIMED_OUT)
+        else:
+            self.idle = self.node.wheel.arm(self.node.clock.now() + seconds, self.fired)
+
+    def fired(self, timer: Timer) -> None:
+        self.idle = None
+        self.post(_TIMED_OUT)
+
+    def disarm(self) -> None:
+        if self.idle is not None:
+            self.node.wheel.cancel(self.idle)
+            self.idle = None
+
+    # -- async handlers
+
+    def go_async(self, rest: Coroutine[Any, Any, None], entry: Entry | None) -> None:
+        """Run `rest` in an eager task; when it is done the process is released, or has ended."""
+        node = self.node
+        outer = node.current
+        node.current = self
+        node.depth += 1
+        try:
+            task = eager(self.main(rest, entry), node.loop, self.task_context())
+        finally:
+            node.current = outer
+            node.depth -= 1
+        if task.done():
+            self.lay()
+            return
+        self.task = task
+        if self.status == EXITING:
+            task.cancel()
+        elif self.status == DEAD:  # killed in its first step
+            node.cut_off(self, task)
+        else:
+            self.status = SUSPENDED
+
+    async def main(self, rest: Coroutine[Any, Any, None], entry: Entry | None) -> None:
+        """The body of a handler's task."""
+        first = True
+        try:
+            await rest
+        except BaseException as error:
+            if type(error) is GeneratorExit:
+                raise  # closed after a KILL
+            more = self.fail(error, entry)
+            first = False
+            if more is not None:
+                await self.last_words(more, entry)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+        finally:
+            self.task = None
+        if first:
+            self.handled()
+
+    async def last_words(self, more: Coroutine[Any, Any, None], entry: Entry | None) -> None:
+        """An async terminate after a crash. What it raises is the reason then."""
+        try:
+            await more
+        except BaseException as error:
+            if type(error) is GeneratorExit:
+                raise
+            self.end_unless_dead(self.reason if self.status == EXITING else exit_reason(error))
+
+    def handled(self) -> None:
+        """An async handler came to its end by itself."""
+        if self.status == EXITING:
+            self.end(self.reason)
+        elif self.status != DEAD:
+            self.release()
+
+    # -- the end
+
+    def begin_exit(self, reason: object) -> None:
+        if self.status in (RUNNING, SUSPENDED, LOOK):
+            self.status = EXITING
+            self.reason = reason
+            self.mbox = None  # casts are dropped; the clients in it are failed when it is dead
+            self.node.look()
+            if self.task is not None:
+                self.task.cancel()
+        else:
+            self.end(reason)
+
+    def stop(self, reason: object, entry: Entry | None, *, reply: Any = UNCHANGED, info: ExcInfo | None = None) -> Rest:
+        """terminate → reply → report → exit. An error in terminate becomes the reason; the reply is still sent."""
+        if self.cls.__terminates__:
+            try:
+                rest = self.cls.terminate(self.server, self.state, reason)
+            except BaseException as raised:
+                info = exc_info(raised)
+                self.stopped(exit_reason(raised), entry, reply, info)
+                if not isinstance(raised, Exception | asyncio.CancelledError):
+                    raise
+                return None
+            if type(rest) is CoroutineType:
+                return self.stop_later(rest, reason, entry, reply, info)
+        self.stopped(reason, entry, reply, info)
+        return None
+
+    async def stop_later(self, rest: Any, reason: object, entry: Entry | None, reply: Any, info: ExcInfo | None) -> None:
+        try:
+            await rest
+        except (Exception, asyncio.CancelledError) as raised:
+            if isinstance(raised, Exception) or not (self.status in (EXITING, DEAD) or self.node.ending()):
+                info = exc_info(raised)
+                reason = exit_reason(raised)
+        self.stopped(reason, entry, reply, info)
+
+    def stopped(self, reason: object, entry: Entry | None, reply: Any, info: ExcInfo | None) -> None:
+        if self.status == DEAD:
+            return
+        if self.status == EXITING:
+            reason = self.reason
+        if reply is not UNCHANGED and entry is not None and entry[3] is not None:
+            entry[3].answered(reply)
+        _report.server_ended(self, reason, entry, info)
+        self.end(reason)
+
+    def fail(self, error: BaseException, entry: Entry | None) -> Rest:
+        """A callback raised. `entry` is None when it was `init`: no terminate, and the name is free before anyone is told."""
+        if self.status == DEAD:
+            self.lay()
+            return None
+        if self.status == EXITING:
+            self.end(self.reason)
+            return None
+        if type(error) is asyncio.CancelledError and self.node.ending():
+            self.end(SHUTDOWN)  # the loop is being ended; nobody is to restart it
+            return None
+        info = exc_info(error)
+        reason = exit_reason(error)
+        if entry is not None:
+            return self.stop(reason, entry, info=info)
+        _report.init_failed(self, reason, info)
+        self.end(reason)
+        return None
+
+    # -- the beginning
+
+    def begun(self, value: Any) -> BeamishError | None:
+        """What `init` returned. None when the server runs now, else what its starter is to be told."""
+        kind = type(value)
+        if kind not in CONTROL:
+            self.state = value
+        elif kind is Init:
+            self.state = value.state
+            self.go_on(UNCHANGED, value.then)
+        elif kind is Ignore:
+            self.end(NORMAL)
+            return Ignored(self.cls.__name__)
+        elif kind is Stop:
+            _report.init_failed(self, value.reason, None)
+            self.end(value.reason)
+            return StartError(value.reason, self.cls.__name__)
+        else:
+            raise BadReturn(f"{self.cls.__name__}.init", value, "the state, Init(state, then=…), Ignore() or Stop(reason)")
+        if STARTED.handlers:
+            self.started()
+        if self.node.awaited and self.name is not None:
+            self.node.arrived(self.name)
+        return None
+
+    async def begin_later(self, coro: Coroutine[Any, Any, Any], ack: Client) -> None:
+        """An async init. `ack` is what the starter waits for: None, or the exception to raise there."""
+        value = await coro
+        if self.status != EXITING and self.status != DEAD:
+            ack.answered(self.begun(value))
+
+    def end_unless_dead(self, reason: object) -> None:
+        if self.status != DEAD:
+            self.end(reason)
+
+
+def exc_info(error: BaseException) -> ExcInfo:
+    """For the log, before `Crash.of` clears the traceback; it begins in the handler, not in the runtime above it."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None and is_runtime(tb.tb_frame.f_code.co_filename):
+        tb = tb.tb_next
+    return type(error), error, tb
+
+
+def exit_reason(error: BaseException) -> object:
+    """What a process dies of when `error` leaves its code: the reason of an Exit, else the crash."""
+    return error.reason if isinstance(error, Exit) else Crash.of(error)
+
+
+_EXPECTED_CALL = "the reply, or Reply(…), NoReply(…), Stop(…)"
+_EXPECTED = "None, NoReply(…) or Stop(…)"

@@ -1,0 +1,108 @@
+"""Crash reports, through `logging`: what OTP's gen_server and proc_lib say when a process ends badly.
+
+Records have the facts as attributes too: `pid`, `server`, `last_message`, `state`, `reason`, `ancestors`, `client`. They are
+built only when the logger is enabled, bound every repr, and carry the live traceback as `exc_info`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from beamish._runtime.process import Entry, Process
+from beamish._runtime.signals import CONTINUE, INFO, SYSTEM, Mark
+from beamish.errors import Crash, Killed, clean, short
+
+if TYPE_CHECKING:
+    from beamish._loop import ServerProcess
+
+_log = logging.getLogger("beamish.gen_server")
+_crash_log = logging.getLogger("beamish.process")
+
+
+@dataclass
+class Status:
+    """What `format_status` gets, and returns changed: hide there what must not be logged."""
+
+    state: Any
+    message: Any = None
+    reason: object = None
+
+
+def callback(cls: type, entry: Entry | None) -> str:
+    """The name of the callback that an entry of the mailbox runs."""
+    if entry is None:
+        return f"{cls.__name__}.init"
+    name = entry[0]
+    if isinstance(name, Mark):
+        name = {INFO: "handle_info", CONTINUE: "handle_continue", SYSTEM: "a system request"}.get(
+            name, "handle_call" if entry[3] is not None else "handle_cast"
+        )
+    return f"{cls.__name__}.{name}"
+
+
+def message(entry: Entry | None) -> Any:
+    """The last message as a report shows it: the request by name, or the message itself."""
+    if entry is None:
+        return None
+    name, args, kwargs, _ = entry
+    if not isinstance(name, str):
+        return args
+    shown = [short(one) for one in args] + [f"{key}={short(one)}" for key, one in (kwargs or {}).items()]
+    return f"{name}({', '.join(shown)})"
+
+
+def ancestors(process: Process) -> list[object]:
+    """Who started it, nearest first; a registered one by its name."""
+    found: list[object] = []
+    parent = process.parent
+    while parent is not None and parent is not process.node.root:
+        found.append(parent.name if parent.name is not None else parent)
+        parent = parent.parent
+    return found
+
+
+def server_ended(process: ServerProcess, reason: object, entry: Entry | None, info: Any) -> None:
+    """The report of a server that ended abnormally. Clean ends and KILL make none."""
+    if clean(reason) or isinstance(reason, Killed) or not _log.isEnabledFor(logging.ERROR):
+        return
+    status = Status(process.state, message(entry), reason)
+    try:
+        status = process.cls.format_status(process.server, status)
+    except Exception as broken:  # a report that fails must not change how the process ends
+        status.state = f"format_status raised {type(broken).__name__}: {short(broken)}"
+    client = entry[3] if entry is not None else None
+    who = process.label()
+    facts = {
+        "pid": process, "server": who, "last_message": status.message, "state": status.state, "reason": status.reason,
+        "ancestors": ancestors(process), "client": client.caller if client is not None else None,
+    }  # fmt: skip
+    _log.error(
+        "%r %r terminating\n  last message: %s\n  state: %s\n  reason: %s\n  ancestors: %s%s",
+        who, process, short(facts["last_message"]) if not isinstance(facts["last_message"], str) else facts["last_message"],
+        short(facts["state"]), short(facts["reason"]), facts["ancestors"],
+        f"\n  client: {_who(client.caller)}" if client is not None else "",
+        exc_info=info,
+        extra=facts,
+    )  # fmt: skip
+
+
+def _who(caller: Process | None) -> str:
+    return "plain asyncio code" if caller is None else repr(caller.label())
+
+
+def init_failed(process: Process, reason: object, exc_info: Any) -> None:
+    """A process whose `init` failed: OTP's proc_lib crash report."""
+    if not clean(reason) and _crash_log.isEnabledFor(logging.ERROR):
+        _crash_log.error(
+            "%r crashed in its init: %s", process.label(), short(reason), exc_info=exc_info, extra={"pid": process, "reason": reason}
+        )
+
+
+def task_ended(process: Process, reason: object, exc_info: Any) -> None:
+    """A spawned function that raised. `raise Exit(reason)` is the author's own word and makes no report, as in OTP."""
+    if isinstance(reason, Crash) and _crash_log.isEnabledFor(logging.ERROR):
+        _crash_log.error(
+            "error in process %r: %s", process.label(), short(reason), exc_info=exc_info, extra={"pid": process, "reason": reason}
+        )

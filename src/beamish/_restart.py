@@ -1,0 +1,53 @@
+"""What a supervisor decides, as pure functions: whether to restart a child, and whether that is too often."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from beamish.errors import Normal, Shutdown
+
+
+class Fate(Enum):
+    """What becomes of a child that has ended by itself."""
+
+    RESTART = "restart"
+    KEEP = "keep the spec, without a process"
+    FORGET = "forget the spec"
+
+
+def decide(restart: str, reason: object) -> Fate:
+    """The table of the supervisor manual."""
+    match restart, reason:
+        case "permanent", _:
+            return Fate.RESTART
+        case "transient", Normal() | Shutdown():
+            return Fate.KEEP
+        case "transient", _:
+            return Fate.RESTART
+        case _:  # temporary
+            return Fate.FORGET
+
+
+def too_often(history: list[int], now: float, max_restarts: int, max_seconds: float) -> tuple[list[int], bool]:
+    """Add a restart at `now` to `history` (newest first): the new history, and whether the intensity is exceeded.
+
+    As OTP counts: in whole monotonic seconds, the window's end included, so that `max_restarts` restarts within
+    `max_seconds` are tolerated and one more is not; 0 tolerates none.
+    """
+    second = int(now)
+    kept = [second, *(then for then in history if then >= second - max_seconds)]
+    return kept[: max_restarts + 1], len(kept) > max_restarts
+
+
+def check_options(strategy: Any, max_restarts: Any, max_seconds: Any) -> None:
+    """Refuse flags that no supervisor could work with; the text shows the value."""
+    if strategy not in STRATEGIES:
+        raise ValueError(f'strategy must be "one_for_one", "one_for_all" or "rest_for_one". Got: {strategy!r}')
+    if isinstance(max_restarts, bool) or not isinstance(max_restarts, int) or max_restarts < 0:
+        raise ValueError(f"max_restarts must be an int, 0 or more. Got: {max_restarts!r}")
+    if isinstance(max_seconds, bool) or not isinstance(max_seconds, int | float) or not max_seconds > 0:
+        raise ValueError(f"max_seconds must be seconds, more than 0. Got: {max_seconds!r}")
+
+
+STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")

@@ -1,0 +1,141 @@
+"""The two ways in: `run(main)` for a whole program, `supervise([…])` for a tree inside asyncio code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from beamish import _watchdog, gen
+from beamish._runtime.node import here
+from beamish._runtime.process import EXITING, MonitorRef, Process
+from beamish.child_spec import ChildSpec
+from beamish.errors import SHUTDOWN, CallExit, Shutdown, SupervisorGaveUp
+from beamish.process import current
+from beamish.supervisor import Strategy, Supervisor
+
+T = TypeVar("T")
+
+
+class supervise:  # noqa: N801  # used as a function: `async with supervise([…]) as sup:`
+    """Run a supervision tree around a block.
+
+    The children are started in order before the block, and stopped last to first after it. If the supervisor ends by itself
+    meanwhile (too many restarts), the block is cancelled and SupervisorGaveUp raised. A child that does not start raises
+    StartError. `strategy`, `max_restarts` (3) and `max_seconds` (5.0) are those of `Supervisor`.
+    """
+
+    def __init__(
+        self,
+        children: Iterable[ChildSpec[Any]],
+        *,
+        strategy: Strategy = "one_for_one",
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+        name: str | None = None,
+    ) -> None:
+        self._children = list(children)
+        self._options: dict[str, Any] = {"strategy": strategy, "max_restarts": max_restarts, "max_seconds": max_seconds}
+        self._name = name
+        self._reason: object = None
+        self._gave_up = False
+        self._leaving = False
+
+    async def __aenter__(self) -> Supervisor:
+        node = here()
+        me = node.me()
+        # Started under the root, so that a failing start raises here instead of ending the process that asks for it.
+        self._process = process = gen.begin(node, Supervisor, (self._children,), self._options, node.root, self._name)
+        await gen.begun(process)
+        if me is not None:
+            node.root.unlink_from(process)
+            process.parent = me
+            process.linked = True
+            me.link_to(process)
+        self._task = asyncio.current_task()
+        self._guard = _Guard(self, process)
+        if node.freeze:
+            gc.collect()
+            gc.freeze()
+        return process.label() if self._name is not None else process.server
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._leaving = True
+        if not self._gave_up:
+            self._guard.stop()
+            try:
+                await gen.stop(self._process, SHUTDOWN)
+            except CallExit:
+                pass  # it ended by itself at the same moment: the tree is down, which is all that was wanted
+            return
+        if self._task is not None:
+            self._task.uncancel()
+        if error is None or isinstance(error, asyncio.CancelledError | CallExit):
+            raise SupervisorGaveUp(self._process.label(), self._reason) from error
+
+    def _ended(self, process: Process, reason: object) -> None:
+        if self._leaving:
+            return
+        self._gave_up = True
+        self._reason = reason
+        for peer in list(process.peers()):  # the block is told by cancelling it, not by the link
+            peer.unlink_from(process)
+            process.unlink_from(peer)
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _Guard(MonitorRef):
+    """Acts at once when the tree is down, before its links are told."""
+
+    __slots__ = ("block",)
+
+    def __init__(self, block: supervise, process: Process) -> None:
+        self.block = block
+        super().__init__(None, process, process)
+
+    def fire(self, reason: object) -> None:
+        self.stop()
+        if self.watched is not None:
+            self.block._ended(self.watched, reason)  # pyright: ignore[reportPrivateUsage]
+
+
+def run(
+    main: Callable[[], Awaitable[T]] | Awaitable[T], *, watchdog: float | None = 1.0, debug: bool | None = None, loop_factory: Any = None
+) -> T | None:
+    """`asyncio.run` for a program of processes: `main` is one, so it may link, monitor and receive.
+
+    SIGINT and SIGTERM end it with SHUTDOWN: the trees are stopped in order, each within its shutdown times, and `run` returns
+    None (exit code 0). `watchdog`: log the process, handler and stack that hold the loop up for longer than that (seconds;
+    None: do not look). What is alive after a `supervise` block has started is taken out of the garbage collector's sight: a
+    full collection beside 100,000 processes stops a loop for 80-100 ms.
+    """
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        return runner.run(_main(main, watchdog))
+
+
+async def _main(main: Any, watchdog: float | None) -> Any:
+    node = here()
+    node.freeze = True
+    me: Any = current()
+    loop = node.loop
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, me.signal, node.root, SHUTDOWN)
+        except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or a system without them
+            break
+    dog = _watchdog.Watchdog(watchdog) if watchdog is not None else None
+    try:
+        value = main() if callable(main) else main
+        return await value if inspect.isawaitable(value) else value
+    except asyncio.CancelledError:
+        if me.status == EXITING and isinstance(me.reason, Shutdown):
+            return None  # asked to end, by a signal or by exit()
+        raise
+    finally:
+        if dog is not None:
+            dog.stop()

@@ -1,0 +1,60 @@
+"""The caller's side of one request: a one-shot place for the reply. Late and second replies have nowhere to land."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from beamish._runtime.ids import Pid
+    from beamish._runtime.process import Process
+
+#: How a request ended, when not with a value.
+PENDING, ANSWERED, DOWN, LATE = range(4)
+
+
+class Client:
+    """Who asked (OTP's `from`). Take it with `beamish.client()`, keep it, answer with `beamish.reply(client, value)`.
+
+    `pid` is the process that waits, or None when plain asyncio code does.
+    """
+
+    __slots__ = ("caller", "future", "outcome", "request", "server", "value")
+
+    def __init__(self, server: Process, request: str, caller: Process | None) -> None:
+        self.server = server
+        self.request = request
+        self.caller = caller
+        self.outcome = PENDING
+        self.value: Any = None  # the reply, or the exit reason
+        self.future: asyncio.Future[None] | None = None  # made when somebody really waits
+
+    @property
+    def pid(self) -> Pid | None:
+        return self.caller
+
+    def answered(self, value: Any) -> None:
+        """The reply; only the first counts."""
+        self._end(ANSWERED, value)
+
+    def failed(self, reason: object) -> None:
+        self._end(DOWN, reason)
+
+    def late(self) -> None:
+        self._end(LATE, None)
+
+    def deferred(self) -> None:
+        """The handler is done and will be answered for by somebody, some time: that is no edge of a deadlock."""
+        if self.caller is not None and self.caller.waiting is self:
+            self.caller.waiting = None
+
+    def _end(self, outcome: int, value: Any) -> None:
+        if self.outcome:
+            return
+        self.outcome = outcome
+        self.value = value
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+    def __repr__(self) -> str:
+        return f"<client {self.caller!r} of {self.request}>"

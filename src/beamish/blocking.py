@@ -1,0 +1,115 @@
+"""Servers for code that is not async: from a worker thread, or from a program without any event loop.
+
+with blocking.run([cache.child_spec()]) as rt:        # a loop in a thread of its own
+    rt.call(cache.fetch, "otp")
+
+blocking.call(cache.fetch, "otp")                     # in a worker thread of an application that runs a loop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar, overload
+
+from beamish._address import Address
+from beamish._run import supervise
+from beamish._runtime.node import NODES
+from beamish.child_spec import ChildSpec
+from beamish.errors import WrongLoop
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Runtime:
+    """An event loop in a thread of its own, as `blocking.run` gives it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    @overload
+    def call(self, fn: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def call(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run `fn(*args)` (a server's method, or any function, async or not) on the loop, and wait for what it returns."""
+        return _on(self._loop, fn, args, kwargs)
+
+
+@contextmanager
+def run(children: Iterable[ChildSpec[Any]] = (), **options: Any) -> Iterator[Runtime]:
+    """A supervision tree on a loop in a thread of its own, stopped in order at the end. `options` are those of `supervise`."""
+    ready: threading.Event = threading.Event()
+    box: dict[str, Any] = {}
+
+    async def main() -> None:
+        box["loop"] = asyncio.get_running_loop()
+        box["end"] = asyncio.Event()
+        async with supervise(children, **options):
+            ready.set()
+            await box["end"].wait()
+
+    def body() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            box["error"] = error
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=body, name="beamish-blocking", daemon=True)
+    thread.start()
+    ready.wait()
+    if "error" in box:
+        raise box["error"]
+    try:
+        yield Runtime(box["loop"])
+    finally:
+        if thread.is_alive():
+            box["loop"].call_soon_threadsafe(box["end"].set)
+        thread.join()
+    if "error" in box:
+        raise box["error"]
+
+
+@overload
+def call(fn: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+def call(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a server's method on the application's loop, from one of its worker threads (a `def` endpoint, say).
+
+    The loop is that of the address's process; for a named address, the only one in this program that runs servers (WrongLoop
+    when there are several: use the `Runtime` of `blocking.run`). On a loop's own thread RuntimeError, instead of a deadlock.
+    """
+    return _on(_loop_of(fn), fn, args, kwargs)
+
+
+def _loop_of(fn: Callable[..., Any]) -> asyncio.AbstractEventLoop:
+    address = getattr(fn, "__self__", None)
+    if isinstance(address, Address) and address._process is not None:  # pyright: ignore[reportPrivateUsage]
+        return address._process.node.loop  # pyright: ignore[reportPrivateUsage]
+    loops = [node.loop for node in list(NODES.values()) if node.loop.is_running()]
+    if len(loops) != 1:
+        what = "no event loop of this program runs servers" if not loops else f"{len(loops)} event loops of this program run servers"
+        raise WrongLoop(f"blocking.call can't tell where to go: {what}. Use `with blocking.run([…]) as rt: rt.call(…)`", server=address)
+    return loops[0]
+
+
+def _on(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is not None:
+        raise RuntimeError("this thread runs an event loop, which a blocking call would stop; `await` the method instead")
+
+    async def ask() -> Any:
+        value = fn(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+    return asyncio.run_coroutine_threadsafe(ask(), loop).result()

@@ -1,0 +1,348 @@
+"""What can go wrong, as values: exit reasons, and the exceptions of failed calls and starts.
+
+Exit reasons (the right-hand side of a `Down`, an `Exited`, a `terminate`) are frozen values, matched by class::
+
+    match reason:
+        case Normal() | Shutdown(): ...     # a clean end
+        case Killed(): ...                  # somebody sent KILL
+        case Crash(error=ValueError()): ... # a handler raised
+        case other: ...                     # whatever `raise Exit(other)` or `Stop(other)` said
+
+Exceptions::
+
+    BeamishError
+    ├── CallExit            a call, stop or sys request that got no answer
+    │   ├── NoProcess       nobody there: dead pid, unknown name
+    │   ├── CallTimeout     no reply in time (also a TimeoutError); the server goes on
+    │   ├── ServerDown      the server ended before it replied; its error is the __cause__
+    │   ├── CallingSelf     a server called itself and would wait for ever
+    │   ├── Deadlock        the same, through others; the text shows the cycle
+    │   ├── Overloaded      the mailbox is full
+    │   ├── WrongServer     that server has no such call; it is not disturbed
+    │   └── WrongLoop       the server belongs to another event loop (or thread)
+    ├── StartError          `init` failed, or was late
+    │   └── AlreadyStarted  the name is taken; `.address` is who has it
+    ├── Ignored             `init` returned Ignore()
+    ├── Exit                raise Exit(reason): OTP's exit/1
+    └── SupervisorGaveUp    the tree of a `supervise` block ended itself
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import reprlib
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+_short.maxlevel = 4
+
+
+def short(value: object) -> str:
+    """A bounded `repr` that never raises: what errors and reports show of users' values."""
+    try:
+        return _short.repr(value)
+    except Exception as error:  # a broken __repr__ must not hide the error that is being reported
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+# --- exit reasons -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """The process did what it was for and ended (OTP's `:normal`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Ended in order, usually by its supervisor (`:shutdown`, `{:shutdown, detail}`)."""
+
+    detail: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What is *sent* to end a process that does not listen; it dies of `Killed()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The process was ended by KILL: no handler, no `terminate` ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoProc:
+    """There was no such process when it was linked, monitored or called."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoConnection:
+    """The node of that process is not reachable."""
+
+
+Frame = tuple[str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """An exception nobody caught. `error` has its traceback cleared: a kept one would keep the dead state alive.
+
+    `frames` are (file, line, function), innermost last; `text()` renders them when somebody reads
+    (formatting costs 100-200 µs, a crash that is only restarted should not pay that).
+    """
+
+    error: BaseException
+    frames: tuple[Frame, ...] = field(default=(), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Crash:
+        frames = tuple(_frames(error.__traceback__))
+        _clear(error)
+        return cls(error, frames)
+
+    def text(self) -> str:
+        """The error as Python would print it, from the remembered frames."""
+        return "".join(self.lines())
+
+    def lines(self) -> Iterator[str]:
+        if self.frames:
+            yield "Traceback of the server (most recent call last):\n"
+            yield from traceback.StackSummary.from_list([(file, line, name, None) for file, line, name in self.frames]).format()
+        yield from traceback.format_exception(self.error)
+
+
+_HERE = os.path.dirname(__file__)
+_RUNTIME = {os.path.join(_HERE, name) for name in ("_loop.py", "gen.py", "_client.py")}
+
+
+def is_runtime(file: str) -> bool:
+    """Whether a frame of that file is the machinery above a handler, which nobody wants to see in a traceback."""
+    return file in _RUNTIME or file.startswith(("<@call ", "<@cast "))
+
+
+def _frames(tb: TracebackType | None) -> Iterator[Frame]:
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        if not is_runtime(code.co_filename):
+            yield code.co_filename, tb.tb_lineno, code.co_name
+        tb = tb.tb_next
+
+
+def _clear(error: BaseException) -> None:
+    """Drop the tracebacks of `error` and of all that is chained to it."""
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        pending += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            pending += one.exceptions
+
+
+#: For passing, never for matching: `case NORMAL:` would capture everything.
+NORMAL, SHUTDOWN, KILL, KILLED, NOPROC, NOCONNECTION = Normal(), Shutdown(), Kill(), Killed(), NoProc(), NoConnection()
+
+
+def clean(reason: object) -> bool:
+    """Whether `reason` is an orderly end: no report, and no restart of a transient child."""
+    return isinstance(reason, Normal | Shutdown)
+
+
+# --- exceptions -------------------------------------------------------------------------------------------------------
+
+
+class BeamishError(Exception):
+    """Everything that this library raises on its own account."""
+
+
+class Exit(BeamishError):
+    """`raise Exit(reason)` ends the process with `reason`: OTP's `exit/1`. It can be caught like any exception."""
+
+    def __init__(self, reason: object = NORMAL) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class CallExit(BeamishError):
+    """A request that got no answer. `server` is what was called, `request` what was asked, `reason` the exit reason."""
+
+    def __init__(self, text: str, *, server: object = None, request: str = "", reason: object = None) -> None:
+        super().__init__(text)
+        self.server = server
+        self.request = request
+        self.reason = reason
+
+
+class NoProcess(CallExit):
+    """Nobody there: the pid is dead, or nothing is registered under the name."""
+
+    @classmethod
+    def of(cls, server: object, request: str, name: object, known: Iterable[object]) -> NoProcess:
+        if name is None:
+            why = "that process has ended; a pid never comes back. Keep the name of a supervised server rather than its pid"
+        else:
+            similar = difflib.get_close_matches(str(name), [str(n) for n in known], n=3)
+            hint = f"Similar names: {', '.join(map(repr, similar))}. " if similar else ""
+            why = f"nothing is registered as {name!r} on this event loop. {hint}Is it started, and by a supervisor that is up?"
+        return cls(f"{server!r} did not get {request}: {why}", server=server, request=request, reason=NOPROC)
+
+
+class CallTimeout(CallExit, TimeoutError):
+    """No reply within the timeout. The server is not disturbed; a late reply is dropped."""
+
+    @classmethod
+    def of(cls, server: object, request: str, seconds: float | None) -> CallTimeout:
+        text = (
+            f"{server!r} did not answer {request} within {seconds} s. It goes on, and its late reply will be dropped. "
+            "For another limit: await server.with_timeout(seconds).…; a handler that waits for others should be async."
+        )
+        return cls(text, server=server, request=request, reason="timeout")
+
+
+class ServerDown(CallExit):
+    """The server ended before it replied. `reason` says of what; an error of the server is the `__cause__`."""
+
+    @classmethod
+    def of(cls, server: object, request: str, reason: object) -> ServerDown:
+        match reason:
+            case Crash(error=error):
+                why = f"it crashed with {type(error).__name__}: {error}"
+            case Killed():
+                why = "it was killed"
+            case Normal() | Shutdown():
+                why = f"it had stopped ({reason!r})"
+            case _:
+                why = f"it exited with {short(reason)}"
+        text = (
+            f"{server!r} did not answer {request}: {why}. A supervised server is restarted with a fresh state: call again if that is safe."
+        )
+        down = cls(text, server=server, request=request, reason=reason)
+        if isinstance(reason, Crash):
+            down.__cause__ = reason.error
+        return down
+
+    @property
+    def __notes__(self) -> list[str]:  # rendered only when somebody prints the traceback
+        return [self.reason.text()] if isinstance(self.reason, Crash) and self.reason.frames else []
+
+
+class CallingSelf(CallExit):
+    """A server that awaits its own answer would wait for ever."""
+
+    @classmethod
+    def of(cls, server: object, request: str) -> CallingSelf:
+        text = f"{server!r} called itself with {request} and would wait for ever. Call the plain function instead: {request}.handler(self, state, …)"
+        return cls(text, server=server, request=request, reason="calling_self")
+
+
+class Deadlock(CallExit):
+    """Servers that wait for each other in a circle. `cycle` lists them, the caller first."""
+
+    cycle: tuple[object, ...] = ()
+
+    @classmethod
+    def of(cls, server: object, request: str, cycle: tuple[object, ...]) -> Deadlock:
+        way = " → ".join(repr(one) for one in (*cycle, cycle[0]))
+        text = f"{server!r} can't answer {request}: each of these waits for the next: {way}. Make one of the calls a cast, or answer it later with reply()."
+        error = cls(text, server=server, request=request, reason="deadlock")
+        error.cycle = cycle
+        return error
+
+
+class Overloaded(CallExit):
+    """The server's mailbox is full."""
+
+
+class WrongServer(CallExit):
+    """The server behind the address has no such call. It is not disturbed."""
+
+    @classmethod
+    def of(cls, server: object, request: str, found: type) -> WrongServer:
+        text = f"{server!r} is a {found.__name__}, which has no @call or @cast {request!r}. Use an address of its own class: {found.__name__}(…)"
+        return cls(text, server=server, request=request, reason="wrong_server")
+
+
+class WrongLoop(CallExit):
+    """The server lives on another event loop. From a thread, use `beamish.blocking`."""
+
+    @classmethod
+    def of(cls, server: object, request: str) -> WrongLoop:
+        text = (
+            f"{server!r} belongs to another event loop than the one that asked for {request}. "
+            "From a thread use beamish.blocking.call(server.method, …); from another loop, start a server there."
+        )
+        return cls(text, server=server, request=request, reason="wrong_loop")
+
+
+class StartError(BeamishError):
+    """A process that could not be started. `reason` is what its `init` died of, or "timeout"."""
+
+    def __init__(self, reason: object, what: object = "the process") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.what = what
+        if isinstance(reason, Crash):
+            self.__cause__ = reason.error
+
+    def __str__(self) -> str:
+        match self.reason:
+            case "timeout":
+                why = "init did not return in time, so it was killed"
+            case Crash(error=error):
+                why = f"init raised {type(error).__name__}: {error}"
+            case _:
+                why = f"{short(self.reason)}"
+        return f"{self.what!s} did not start: {why}"
+
+    @property
+    def __notes__(self) -> list[str]:
+        return [self.reason.text()] if isinstance(self.reason, Crash) and self.reason.frames else []
+
+
+class AlreadyStarted(StartError):
+    """The name is taken. `address` is the server that has it."""
+
+    def __init__(self, address: object, name: object = None) -> None:
+        super().__init__("already_started", address)
+        self.address = address
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"the name {self.name!r} is taken by {self.address!r}. Stop that one first, or start this one under another name"
+
+
+class Ignored(BeamishError):
+    """`init` returned Ignore(): there is no process, and that is no error of it."""
+
+    def __init__(self, what: object = "the server") -> None:
+        super().__init__(f"{what} chose not to run: its init returned Ignore()")
+
+
+class BadReturn(BeamishError):
+    """A callback returned something that it may not return."""
+
+    def __init__(self, callback: str, value: Any, expected: str) -> None:
+        super().__init__(f"{callback} returned {short(value)}. Expected: {expected}")
+        self.value = value
+
+
+class SupervisorGaveUp(BeamishError):
+    """The supervisor of a `supervise` block ended by itself: more restarts than it allows, or it was stopped."""
+
+    def __init__(self, supervisor: object, reason: object) -> None:
+        super().__init__(
+            f"{supervisor!r} ended inside its supervise block: {short(reason)}. "
+            "The log has the children's crash reports; max_restarts and max_seconds say how many it takes."
+        )
+        self.supervisor = supervisor
+        self.reason = reason

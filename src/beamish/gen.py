@@ -1,0 +1,537 @@
+"""What every kind of server shares: start it, call it, stop it. `gen_server` and `supervisor` are written with this.
+
+A call takes one of two roads. The short one (generated in `_client`) runs a `def` handler of an idle server on the caller's
+stack. Everything else comes to `request` here: it looks at what is in the way, runs the handler on the stack where that
+is possible all the same, else puts the request into the mailbox and waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import sleep
+from contextvars import Context
+from dataclasses import dataclass, field
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Never
+
+from beamish import _report, telemetry
+from beamish._address import Address, at
+from beamish._answers import CONTROL, UNCHANGED, Stop
+from beamish._loop import ServerProcess, exc_info, exit_reason
+from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
+from beamish._runtime.ids import Pid
+from beamish._runtime.node import MAX_DEPTH, NODES, Node, exiting, here
+from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, STARTED, WAITING, Entry, MonitorRef, Process
+from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
+from beamish.process import Late, awaited
+from beamish.errors import (
+    NORMAL, AlreadyStarted, BeamishError, CallingSelf, CallTimeout, Crash, Deadlock, NoProcess, ServerDown, StartError, WrongLoop, WrongServer,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from beamish.gen_server import GenServer
+
+#: Spans of every call while somebody listens; one guard for the three on the hot road: `Calls.handlers`.
+CALL_START, CALL_STOP, CALL_EXCEPTION = (telemetry.event(f"beamish.gen_server.call.{what}") for what in ("start", "stop", "exception"))
+CAST = telemetry.event("beamish.gen_server.cast")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A generated call or cast, as `handle_call` and `handle_cast` see it in a class that overrides them."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+# --- starting ---------------------------------------------------------------------------------------------------------
+
+_scratch: list[Context] = []  # empty contexts for `init`, which seldom leaves anything in one
+
+
+def begin(
+    node: Node, cls: type[GenServer[Any]], args: Any, kwargs: Any, parent: Process | None, name: str | None = None, record: Any = None
+) -> ServerProcess:
+    """Make the process and run its init on this stack. An async init that waits leaves an acknowledgement: see `begun`.
+
+    Raises StartError, AlreadyStarted or Ignored when it is known at once that no server runs.
+    """
+    if name is not None:
+        taken = node.names.get(name)
+        if taken is not None:
+            raise AlreadyStarted(taken.label(), name)
+    process = ServerProcess(node, cls, parent, name)
+    ctx = _scratch.pop() if _scratch else Context()
+    outer = node.current
+    node.current = process
+    node.depth += 1
+    try:
+        value = ctx.run(cls.init, process.server, *args, **kwargs)
+        if type(value) is CoroutineType:
+            process.ctx = ctx
+            process.client = ack = Client(process, "init", None)
+            process.go_async(process.begin_later(value, ack), None)
+            if ack.outcome == PENDING and process.status != DEAD:
+                process.record = record
+                return process
+            problem = ack.value if ack.outcome == ANSWERED else _died(process)
+        else:
+            problem = process.begun(value)
+    except BaseException as error:
+        info = exc_info(error)
+        problem = _init_raised(process, error, info)
+    finally:
+        node.current = outer
+        node.depth -= 1
+    if process.ctx is None:
+        if len(ctx):
+            process.ctx = ctx
+        else:
+            _scratch.append(ctx)
+    if problem is not None:
+        raise problem
+    if process.status in (RUNNING, LOOK):
+        process.release()
+    elif process.status == EXITING:
+        process.end(process.reason)
+    if process.status == DEAD:
+        process.lay()
+        raise _died(process)
+    process.record = record
+    return process
+
+
+def _init_raised(process: ServerProcess, error: BaseException, info: Any) -> BeamishError:
+    if process.status == DEAD:
+        process.lay()
+        return _died(process)
+    reason = process.reason if process.status == EXITING else exit_reason(error)
+    _report.init_failed(process, reason, info)
+    process.end(reason)
+    if not isinstance(error, Exception | asyncio.CancelledError):
+        raise error
+    return _died(process)
+
+
+def _died(process: ServerProcess) -> StartError:
+    return StartError(process.reason, process.label())
+
+
+async def begun(process: ServerProcess, timeout: float | None = None) -> ServerProcess:
+    """Wait for an async init. Late, or with the starter cancelled, the half-started process is killed and its name free."""
+    ack = process.client
+    if not isinstance(ack, Client) or ack.request != "init":
+        return process
+    try:
+        await wait(ack, process.node, timeout)
+    except BaseException:
+        process.kill()
+        raise
+    if ack.outcome == ANSWERED:
+        if ack.value is not None:
+            raise ack.value
+        return process
+    if ack.outcome == LATE:
+        if process.linked and process.parent is not None:
+            process.parent.unlink_from(process)  # as in OTP: no EXIT of a start that timed out
+            process.linked = False
+        process.kill()
+        raise StartError("timeout", process.label())
+    raise _died(process)
+
+
+async def start(
+    cls: type[GenServer[Any]], args: Any, kwargs: Any, *, name: str | None = None, link: bool = True, timeout: float | None = None
+) -> ServerProcess:
+    """Start a server for whoever runs this: linked to the process, or to the node's root when plain asyncio code asks."""
+    node = here()
+    me = node.me()
+    if exiting(me):
+        await sleep(0)
+    try:
+        process = begin(node, cls, args, kwargs, (me or node.root) if link else None, name)
+        if process.status != IDLE:
+            await begun(process, timeout)
+    except StartError:
+        if exiting(me):  # the link has taken us along; the cancellation is delivered here
+            await sleep(0)
+        raise
+    return process
+
+
+# --- calling ----------------------------------------------------------------------------------------------------------
+
+
+async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) -> Any:
+    """A call by the long road. The public face is a @call method, `address.call` and `sys`."""
+    node = here()
+    me = node.me()
+    process = await _find(address, node, name, args, kwargs)
+    if exiting(me):
+        await sleep(0)  # the dead ask nothing; a pending cancellation is delivered here
+        if me is not None and me.status == DEAD:
+            raise asyncio.CancelledError
+    if node.budget <= node.floor and not node.spend():
+        await sleep(0)
+        process = await _find(address, node, name, args, kwargs)
+    node.budget -= 1
+    name, args, kwargs = _as_request(address, process, name, args, kwargs, call=True)
+    client = Client(process, describe(name), me)
+    entry: Entry = (name, args, kwargs, client)
+    if CALL_START.handlers or CALL_STOP.handlers or CALL_EXCEPTION.handlers:
+        return await _traced(address, process, node, me, entry)
+    return await _ask(address, process, node, me, entry)
+
+
+async def _ask(address: Address, process: ServerProcess, node: Node, me: Process | None, entry: Entry) -> Any:
+    client = entry[3]
+    assert client is not None
+    edge = _edge(me, node)
+    if edge is not None:
+        _check_cycle(edge, process, address, entry)
+        edge.waiting = client
+    try:
+        if process.status == EXITING:
+            client.failed(process.reason)  # it is not alive any more, whatever its finally blocks still do
+        elif _clear(process, node):
+            _on_this_stack(process, node, entry)
+        else:
+            process.post(entry)
+        return await _outcome(address, process, me, entry, client)
+    finally:
+        if edge is not None:
+            edge.waiting = None
+
+
+async def _outcome(address: Address, process: ServerProcess, me: Process | None, entry: Entry, client: Client) -> Any:
+    """The reply, or the error that says why there is none."""
+    timeout = address._timeout  # pyright: ignore[reportPrivateUsage]
+    if process.status == DEAD:
+        client.failed(process.reason)
+    await wait(client, process.node, timeout)
+    if exiting(me):
+        await sleep(0)  # we died during our own call: the cancellation is delivered here
+    if client.outcome == ANSWERED:
+        return client.value
+    if client.outcome == LATE:
+        raise CallTimeout.of(address, text(entry), timeout)
+    await window(process.node)
+    raise ServerDown.of(address, text(entry), client.value)
+
+
+async def wait(client: Client, node: Node, timeout: float | None) -> None:
+    """Until there is a reply, the server is dead, or `timeout` seconds are over."""
+    if client.outcome:
+        return
+    server = client.server
+    if server.waiters is None:
+        server.waiters = {}
+    server.waiters[client] = None
+    client.future = node.loop.create_future()
+    if timeout is not None:
+        node.timeouts.add(client, timeout)
+    try:
+        await client.future
+    finally:
+        if timeout is not None:
+            node.timeouts.remove(client, timeout)
+        if server.waiters is not None:
+            server.waiters.pop(client, None)
+
+
+def _clear(process: ServerProcess, node: Node) -> bool:
+    """Make way for a handler on this stack: queued mail goes first, a Timeout is cancelled by any message."""
+    if node.depth >= MAX_DEPTH:
+        return False
+    if process.status == QUEUED and process.mbox is not None:
+        mail = len(process.mbox)
+        if mail >= node.budget:
+            return False
+        node.budget -= mail
+        process.drain(mail)
+    if process.status == WAITING:
+        process.disarm()
+        process.status = IDLE
+    return process.status == IDLE
+
+
+def _on_this_stack(process: ServerProcess, node: Node, entry: Entry) -> None:
+    outer = node.current
+    node.current = process
+    node.depth += 1
+    process.status = RUNNING
+    try:
+        if process.handle(entry):
+            process.release()
+    finally:
+        node.current = outer
+        node.depth -= 1
+
+
+async def took(address: Address, process: ServerProcess, value: Any, name: str, args: Any, kwargs: Any) -> Any:
+    """The rest of a call on the short road whose handler returned more than a value, or to which something happened."""
+    node = process.node
+    me = node.me()
+    client = process.client if isinstance(process.client, Client) else Client(process, name, me)
+    entry: Entry = (name, args, kwargs, client)
+    edge = _edge(me, node)
+    if edge is not None:
+        edge.waiting = client
+    outer = node.current
+    node.current = process
+    node.depth += 1
+    try:
+        try:
+            if process.took(value, entry):
+                process.release()
+        finally:
+            node.current = outer
+            node.depth -= 1
+        return await _outcome(address, process, me, entry, client)
+    finally:
+        if edge is not None:
+            edge.waiting = None
+
+
+async def raised(address: Address, process: ServerProcess, error: BaseException, name: str, args: Any, kwargs: Any) -> Any:
+    """The rest of a call on the short road whose handler raised."""
+    node = process.node
+    me = node.me()
+    client = process.client if isinstance(process.client, Client) else Client(process, name, me)
+    entry: Entry = (name, args, kwargs, client)
+    outer = node.current
+    node.current = process
+    node.depth += 1
+    try:
+        process.raised(error, entry)
+    finally:
+        node.current = outer
+        node.depth -= 1
+    return await _outcome(address, process, me, entry, client)
+
+
+async def window(node: Node) -> None:
+    """The restart window: what is in the run queue goes first, so that a supervisor has restarted a dead server."""
+    if node.runq:
+        if node.depth < MAX_DEPTH:
+            node.run_once()
+        else:
+            await sleep(0)
+
+
+async def _find(address: Address, node: Node, name: str | Mark, args: Any, kwargs: Any) -> ServerProcess:
+    """Who is behind the address now; the restart window for one who is not."""
+    for last in (False, True):
+        process = address._process  # pyright: ignore[reportPrivateUsage]
+        if process is None:
+            process = node.whereis(address._name)  # pyright: ignore[reportPrivateUsage]
+        elif process.node is not node:
+            raise WrongLoop.of(address, text((name, args, kwargs, None)))
+        if process is not None and process.status != DEAD:
+            if not isinstance(process, ServerProcess):
+                raise WrongServer.of(address, text((name, args, kwargs, None)), type(process))
+            return process
+        if not last:
+            await window(node)
+    raise NoProcess.of(address, text((name, args, kwargs, None)), address._name, node.names)  # pyright: ignore[reportPrivateUsage]
+
+
+def _as_request(address: Address, process: ServerProcess, name: str | Mark, args: Any, kwargs: Any, *, call: bool) -> tuple[Any, Any, Any]:
+    """A generated call in the form that the server's class takes it; WrongServer if it knows no such name."""
+    if not isinstance(name, str) or name in process.calls:
+        return name, args, kwargs
+    if process.cls.__overrides__[0 if call else 1]:
+        return (REQUEST if call else NOTICE), Request(name, args, dict(kwargs or {})), None
+    raise WrongServer.of(address, name, process.cls)
+
+
+def _edge(me: Process | None, node: Node) -> Process | None:
+    """`me`, if it is its own handler that will wait; a task that the handler started makes no edge."""
+    if me is None:
+        return None
+    own = node.current is me if me.task is None else me.task is asyncio.current_task(node.loop)
+    return me if own else None
+
+
+def _check_cycle(me: Process, server: Process, address: Address, entry: Entry) -> None:
+    """Follow who waits for whom from `server`: back to `me` is a circle that nobody leaves."""
+    way = [me]
+    one = server
+    while one is not me:
+        way.append(one)
+        if one.waiting is None or len(way) > 1000:
+            return
+        one = one.waiting.server
+    if server is me:
+        raise CallingSelf.of(address, text(entry))
+    raise Deadlock.of(address, text(entry), tuple(process.label() for process in way))
+
+
+async def _traced(address: Address, process: ServerProcess, node: Node, me: Process | None, entry: Entry) -> Any:
+    facts = {"server": address, "pid": process, "request": entry[3].request if entry[3] is not None else "", "caller": me}
+    begin = node.clock.now()
+    if CALL_START.handlers:
+        CALL_START.execute({"monotonic_time": begin}, facts)
+    try:
+        value = await _ask(address, process, node, me, entry)
+    except BaseException as error:
+        if CALL_EXCEPTION.handlers:
+            CALL_EXCEPTION.execute({"duration": node.clock.now() - begin}, {**facts, "reason": error})
+        raise
+    if CALL_STOP.handlers:
+        CALL_STOP.execute({"duration": node.clock.now() - begin}, facts)
+    return value
+
+
+def describe(name: str | Mark) -> str:
+    return name if isinstance(name, str) else str(name.label)
+
+
+def text(entry: Entry) -> str:
+    """The request as errors show it."""
+    name, args = entry[0], entry[1]
+    if isinstance(args, Request):
+        return str(_report.message((args.name, args.args, args.kwargs, None)))
+    if isinstance(name, str):
+        return str(_report.message(entry))
+    return name.label if name is SYSTEM else _report.short(args)
+
+
+# --- casting ----------------------------------------------------------------------------------------------------------
+
+
+def notify(address: Address, name: str | Mark, args: Any, kwargs: Any) -> None:
+    """A cast by the long road: nobody there is no error, as in OTP."""
+    node = here()
+    process = address._process  # pyright: ignore[reportPrivateUsage]
+    if process is None:
+        process = node.whereis(address._name)  # pyright: ignore[reportPrivateUsage]
+    elif process.node is not node:
+        raise WrongLoop.of(address, text((name, args, kwargs, None)))
+    if node.ghosts and node.silenced():
+        return
+    if process is None or process.status == DEAD:
+        return
+    if not isinstance(process, ServerProcess):
+        raise WrongServer.of(address, text((name, args, kwargs, None)), type(process))
+    name, args, kwargs = _as_request(address, process, name, args, kwargs, call=False)
+    if CAST.handlers:
+        CAST.execute({"system_time": node.clock.now()}, {"server": address, "pid": process, "request": describe(name), "caller": node.me()})
+    process.post((name, args, kwargs, None))
+
+
+# --- answering later ---------------------------------------------------------------------------------------------------
+
+
+def client() -> Client:
+    """The client of the call in hand (OTP's `from`): keep it, return NoReply(), and `reply` when the answer is there.
+
+    Only inside a call handler; elsewhere RuntimeError.
+    """
+    process = here().me()
+    if not isinstance(process, ServerProcess):
+        raise RuntimeError("client() is for call handlers: no server's handler is running here")
+    found = process.client
+    if isinstance(found, Client):
+        return found
+    if found is False or process.status not in (RUNNING, LOOK):
+        raise RuntimeError("client() is for call handlers: this handler serves no call, so nobody waits for a reply")
+    process.client = found = Client(process, "call", found if found is not None else _caller(process.node))
+    process.status = LOOK
+    return found
+
+
+def _caller(node: Node) -> Process | None:
+    """Whose task is making the inlined call in hand: asked only by `client()`, so the short road does not note it."""
+    task = asyncio.current_task(node.loop)
+    if task is None:
+        return None
+    adopted = node.adopted.get(task)
+    if adopted is not None:
+        return adopted
+    if sys.version_info >= (3, 12):
+        return task.get_context().get(CURRENT)
+    context = getattr(task, "_context", None)
+    return context.get(CURRENT) if context is not None else None
+
+
+def reply(client: Client, value: Any) -> None:
+    """Answer a call, from any process, at any time. Second and late replies are dropped; so is one from the dead."""
+    node = client.server.node
+    if node.ghosts and node.silenced():
+        return
+    client.answered(value)
+
+
+# --- stopping ---------------------------------------------------------------------------------------------------------
+
+
+async def stop(server: Any, reason: object = NORMAL, timeout: float | None = None) -> None:
+    """Ask a server to end with `reason` after the mail it has, and wait until it is gone (`timeout` seconds; None: for ever).
+
+    Raises ServerDown if it ends with another reason, NoProcess if nobody is there, CallTimeout if it is not gone in time
+    (it goes on stopping), CallingSelf.
+    """
+    node = here()
+    address = server if isinstance(server, Address) else at(_class_of(server), server)
+    process = await _find(address, node, SYSTEM, None, None)
+    me = node.me()
+    if process is me:
+        raise CallingSelf.of(address, "stop")
+    ref = MonitorRef(None, process, address)
+    process.post((SYSTEM, lambda _: Stop(reason), None, None))
+    actual = await down(ref, timeout)
+    if exiting(me):
+        await sleep(0)
+    if actual is UNCHANGED:
+        raise CallTimeout.of(address, "stop", timeout)
+    if actual != reason:
+        raise ServerDown.of(address, "stop", actual)
+
+
+def _class_of(process: Any) -> Any:
+    if not isinstance(process, ServerProcess):
+        raise TypeError(f"only servers can be stopped so; send an exit signal instead: exit({process!r}, SHUTDOWN). Got: {process!r}")
+    return process.cls
+
+
+async def down(ref: MonitorRef, timeout: float | None = None) -> Any:
+    """The reason of the Down of a monitor nobody else hears, or UNCHANGED when it did not come in time."""
+    found = await awaited(ref, timeout)
+    return UNCHANGED if found is None else found.reason
+
+
+async def started(address: Address, timeout: float | None) -> None:
+    """Wait until a server runs there, its init done."""
+    node = here()
+    while True:
+        process = address._process if address._process is not None else node.whereis(address._name)  # pyright: ignore[reportPrivateUsage]
+        if process is not None and process.alive:
+            ack = process.client if isinstance(process, ServerProcess) else None
+            if not (isinstance(ack, Client) and ack.request == "init" and ack.outcome == PENDING):
+                return
+        elif address._process is not None:  # pyright: ignore[reportPrivateUsage]
+            raise NoProcess.of(address, "started", None, ())
+        name = process.name if process is not None else address._name  # pyright: ignore[reportPrivateUsage]
+        future = node.loop.create_future()
+        node.awaited.setdefault(str(name), []).append(future)
+        late = Late(future)
+        if timeout is not None:
+            node.timeouts.add(late, timeout)
+        try:
+            await future
+        finally:
+            if timeout is not None:
+                node.timeouts.remove(late, timeout)
+            waiting = node.awaited.get(str(name))
+            if waiting is not None and future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del node.awaited[str(name)]
+                timed_out = True
+            else:
+                timed_out = False
+        if timed_out:
+            raise CallTimeout.of(address, "started", timeout)

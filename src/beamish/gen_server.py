@@ -1,0 +1,344 @@
+"""A server: a process that holds a state and answers calls and casts, one at a time.
+
+    class Counter(GenServer[list[int]]):
+        def init(self) -> list[int]:
+            return [0]
+
+        @call
+        def add(self, state: list[int], n: int) -> int:
+            state[0] += n
+            return state[0]
+
+    counter = Counter("counter")            # an address; nothing runs yet
+    await counter.start_link()              # or counter.child_spec() in a supervisor
+    await counter.add(1)                    # typed as the handler, without the state
+
+The object is an address, outside the process and inside (`self`); the state is a value of its own that only handlers are
+given. See `GenServer` for every callback, and `beamish.gen` for how a call travels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from types import CoroutineType, EllipsisType
+from typing import Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import cast as as_type
+
+from beamish import gen
+from beamish import process as _process
+from beamish._address import Address, named
+from beamish._client import CastResult
+from beamish._report import Status
+from beamish._runtime.client import Client
+from beamish._runtime.process import MonitorRef
+from beamish._runtime.signals import NOTICE, REQUEST
+from beamish._runtime.timers import Timer
+from beamish.child_spec import ChildSpec, Restart
+from beamish.errors import NORMAL, short
+from beamish.gen import Request
+
+P = ParamSpec("P")
+S = TypeVar("S")
+G = TypeVar("G")
+G_contra = TypeVar("G_contra", contravariant=True)
+
+_log = logging.getLogger("beamish.gen_server")
+
+
+class _ServerClass(Protocol[P, G_contra]):
+    def init(self: Any, server: G_contra, /, *args: P.args, **kwargs: P.kwargs) -> Any: ...
+
+
+class _Starter:
+    """A way to start a server, on its class (anonymous) or on a named address; its arguments are those of `init`."""
+
+    __slots__ = ("doc", "start")
+
+    def __init__(self, start: Callable[..., Any]) -> None:
+        self.start = start
+
+    def bind(self, obj: Any, owner: Any) -> Any:
+        start, options = self.start, Options(owner, _name_of(obj))
+        return lambda *args, **kwargs: start(options, args, kwargs)
+
+
+class StartLink(_Starter):
+    """`await Server.start_link(…)`: started, and linked to whoever starts it; returns its address.
+
+    Raises StartError (or what `init` says: Ignored, AlreadyStarted). Returns when `init` is done, before any `Continue`.
+    """
+
+    @overload
+    def __get__(self, obj: None, owner: _ServerClass[P, G]) -> Callable[P, CoroutineType[Any, Any, G]]: ...
+    @overload
+    def __get__(self, obj: G, owner: _ServerClass[P, Any]) -> Callable[P, CoroutineType[Any, Any, G]]: ...
+    def __get__(self, obj: Any, owner: Any) -> Any:
+        return self.bind(obj, owner)
+
+
+class StartMonitor(_Starter):
+    """`address, ref = await Server.start_monitor(…)`: not linked, and monitored from its first moment on."""
+
+    @overload
+    def __get__(self, obj: None, owner: _ServerClass[P, G]) -> Callable[P, CoroutineType[Any, Any, tuple[G, MonitorRef]]]: ...
+    @overload
+    def __get__(self, obj: G, owner: _ServerClass[P, Any]) -> Callable[P, CoroutineType[Any, Any, tuple[G, MonitorRef]]]: ...
+    def __get__(self, obj: Any, owner: Any) -> Any:
+        return self.bind(obj, owner)
+
+
+class Spec(_Starter):
+    """`Server.child_spec(…)`: how a supervisor is to start this server. Its id is the server's name, else its class."""
+
+    @overload
+    def __get__(self, obj: None, owner: _ServerClass[P, G]) -> Callable[P, ChildSpec[G]]: ...
+    @overload
+    def __get__(self, obj: G, owner: _ServerClass[P, Any]) -> Callable[P, ChildSpec[G]]: ...
+    def __get__(self, obj: Any, owner: Any) -> Any:
+        return self.bind(obj, owner)
+
+
+class Configured(Generic[P, G]):
+    """What `options(…)` gives: the ways to start, with those options."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def start_link(self, *args: P.args, **kwargs: P.kwargs) -> G:
+        return as_type(G, await _start_link(self._options, args, kwargs))
+
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> G:
+        return as_type(G, await _start(self._options, args, kwargs))
+
+    async def start_monitor(self, *args: P.args, **kwargs: P.kwargs) -> tuple[G, MonitorRef]:
+        return as_type("tuple[G, MonitorRef]", await _start_monitor(self._options, args, kwargs))
+
+    def child_spec(self, *args: P.args, **kwargs: P.kwargs) -> ChildSpec[G]:
+        return as_type("ChildSpec[G]", _child_spec(self._options, args, kwargs))
+
+
+class Configure:
+    """`Server.options(timeout=2.0).start_link(…)`: how long `init` may take (seconds; None: as long as it wants)."""
+
+    @overload
+    def __get__(self, obj: None, owner: _ServerClass[P, G]) -> Callable[..., Configured[P, G]]: ...
+    @overload
+    def __get__(self, obj: G, owner: _ServerClass[P, Any]) -> Callable[..., Configured[P, G]]: ...
+    def __get__(self, obj: Any, owner: Any) -> Any:
+        def options(*, timeout: float | None = None, hibernate_after: float | None = None) -> Configured[Any, Any]:
+            return Configured(Options(owner, _name_of(obj), timeout, hibernate_after))
+
+        return options
+
+
+class Options:
+    """What is started, under which name, and how."""
+
+    __slots__ = ("cls", "hibernate_after", "name", "timeout")
+
+    def __init__(self, cls: type[GenServer[Any]], name: Any, timeout: float | None = None, hibernate_after: float | None = None) -> None:
+        self.cls = cls
+        self.name = name
+        self.timeout = timeout
+        self.hibernate_after = hibernate_after  # OTP's word; there is nothing to compact in Python, so it changes nothing
+
+
+def _name_of(obj: Any) -> Any:
+    if obj is None:
+        return None
+    if obj._name is None:
+        raise TypeError(f"{obj!r} is the address of a process that runs already; start another from its class or from a name")
+    return obj._name
+
+
+async def _start_link(options: Options, args: Any, kwargs: Any) -> Any:
+    process = await gen.start(options.cls, args, kwargs, name=options.name, timeout=options.timeout)
+    return _address(options, process)
+
+
+async def _start(options: Options, args: Any, kwargs: Any) -> Any:
+    process = await gen.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout)
+    return _address(options, process)
+
+
+async def _start_monitor(options: Options, args: Any, kwargs: Any) -> Any:
+    process = await gen.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout)
+    address = _address(options, process)
+    return address, _process.monitor(address)
+
+
+def _address(options: Options, process: Any) -> Any:
+    return named(options.cls, options.name) if options.name is not None else process.server
+
+
+def _child_spec(options: Options, args: Any, kwargs: Any) -> ChildSpec[Any]:
+    cls = options.cls
+    return ChildSpec(
+        id=options.name if options.name is not None else cls, start=cls, args=args, kwargs=kwargs, restart=cls.__restart__,
+        shutdown=cls.__shutdown__, type=cls.__kind__, name=options.name, timeout=options.timeout,
+    )  # fmt: skip
+
+
+_RESERVED = frozenset(
+    "call cast start start_link start_monitor child_spec options started stop pid with_timeout init terminate handle_call handle_cast "
+    "handle_info handle_continue format_status code_change send_after send_interval own stream".split()
+)
+
+
+class ServerMeta(type):
+    """Collects a class's handlers, and makes its instances addresses without a place for attributes."""
+
+    def __new__(meta, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> ServerMeta:
+        namespace.setdefault("__slots__", ())
+        if namespace["__slots__"] != () and name != "GenServer":
+            raise TypeError(f"{name} may not have __slots__: a server object is an address; what it knows belongs into its state")
+        for key, value in namespace.items():
+            if key in _RESERVED and hasattr(value, "handler"):
+                raise TypeError(f"{name}.{key}: every server has a {key!r} of its own; give the handler another name")
+        cls = super().__new__(meta, name, bases, namespace, **keywords)
+        _collect(as_type(Any, cls))
+        return cls
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1:
+            shown = ", ".join([*map(short, args), *(f"{k}={short(v)}" for k, v in kwargs.items())])
+            raise TypeError(
+                f"{cls.__name__}(…) is the address of a server, and takes its name. To start one: "
+                f"await {cls.__name__}.start_link({shown}), or in a supervisor: {cls.__name__}.child_spec({shown})"
+            )
+        return super().__call__(*args)
+
+
+def _collect(cls: Any) -> None:
+    """The handlers by name, those of base classes included; a plain function that overrides one is an error."""
+    requests: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[1:]):
+        requests.update({key: value for key, value in vars(base).items() if hasattr(value, "handler")})
+    for key, value in vars(cls).items():
+        if hasattr(value, "handler"):
+            requests[key] = value
+        elif key in requests:
+            raise TypeError(
+                f"{cls.__name__}.{key} overrides a handler of a base class, so it needs the same decorator: @{requests[key].kind}"
+            )
+    root = next((base for base in cls.__mro__ if base.__dict__.get("__root__")), cls)
+    calls, casts = cls.handle_call is not root.handle_call, cls.handle_cast is not root.handle_cast
+    cls.__overrides__ = (calls, casts)
+    cls.__requests__ = requests
+    cls.__handlers__ = {key: one.handler for key, one in requests.items() if not (calls if one.kind == "call" else casts)}
+    cls.__terminates__ = cls.terminate is not root.terminate
+
+
+class GenServer(Address, Generic[S], metaclass=ServerMeta):
+    """Derive from it, with the type of the state: `class Cache(GenServer[dict[str, bytes]])`.
+
+    Class keywords, inherited: `restart="permanent" | "transient" | "temporary"`, `shutdown=seconds | "brutal_kill" | None`.
+
+    The instances are addresses: `Cache("cache")` by name, `cache.pid()`, `cache.with_timeout(0.2)`. To start one use
+    `start_link`, `start`, `start_monitor` (on the class: anonymous; on a named address: registered) or `child_spec`.
+    """
+
+    __slots__ = ()
+
+    __root__: ClassVar[bool] = True
+    __restart__: ClassVar[Restart] = "permanent"
+    __shutdown__: ClassVar[Any] = 5.0
+    __kind__: ClassVar[Any] = "worker"
+    __handlers__: ClassVar[dict[Any, Callable[..., Any]]]
+    __requests__: ClassVar[dict[str, Any]]
+    __overrides__: ClassVar[tuple[bool, bool]]
+    __terminates__: ClassVar[bool]
+
+    start_link = StartLink(_start_link)
+    start = StartLink(_start)
+    start_monitor = StartMonitor(_start_monitor)
+    child_spec = Spec(_child_spec)
+    options = Configure()
+
+    def __init_subclass__(
+        cls, *, restart: Restart | None = None, shutdown: Any = ..., hibernate_after: float | None = None, **keywords: Any
+    ) -> None:
+        super().__init_subclass__(**keywords)
+        if restart is not None:
+            cls.__restart__ = restart
+        if shutdown is not ...:
+            cls.__shutdown__ = shutdown
+        ChildSpec(id=cls, start=cls, restart=cls.__restart__, shutdown=cls.__shutdown__)  # refuses bad values, with the text
+
+    # -- callbacks: override those you need; each may be `async def`
+
+    def init(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the state. Returns it, or `Init(state, then=…)`, `Ignore()`, `Stop(reason)`; what it raises fails the start."""
+        return None
+
+    def handle_call(self, state: S, request: Any, client: Client) -> Any:
+        """Every call that has no handler of its own, `address.call(request)`; all calls, in a class that overrides this.
+
+        Returns the reply, or Reply, NoReply, Stop. By default it dispatches generated calls, and crashes on others.
+        """
+        if isinstance(request, Request):
+            return self.__requests__[request.name].handler(self, state, *request.args, **request.kwargs)
+        raise RuntimeError(f"attempted to call {type(self).__name__} with {short(request)}, but it has no handle_call for that")
+
+    def handle_cast(self, state: S, request: Any) -> Any:
+        """The same for casts. Returns None, NoReply or Stop."""
+        if isinstance(request, Request):
+            return self.__requests__[request.name].handler(self, state, *request.args, **request.kwargs)
+        raise RuntimeError(f"attempted to cast {type(self).__name__} with {short(request)}, but it has no handle_cast for that")
+
+    def handle_info(self, state: S, message: Any) -> CastResult | Awaitable[CastResult]:
+        """Every other message: those of `send` and timers, `Down`, `Exited`, `TimedOut`. By default logged as unexpected."""
+        _log.error("%r got an unexpected message: %s", self, short(message), extra={"server": self, "message_": message})
+        return None
+
+    def handle_continue(self, state: S, arg: Any) -> CastResult | Awaitable[CastResult]:
+        """What `then=Continue(arg)` asked for: the next thing the server does, ahead of its queue."""
+        raise RuntimeError(f"{type(self).__name__} returned then=Continue({short(arg)}), but it has no handle_continue")
+
+    def terminate(self, state: S, reason: Any) -> object:
+        """Before the end, when the server itself ends: Stop, an error in a handler, `stop()`, its parent's exit if it traps.
+
+        Not called for KILL, nor for exit signals while it does not trap (`flag(trap_exit=True)` in init).
+        """
+        return None
+
+    def format_status(self, status: Status) -> Status:
+        """What a crash report and `sys.get_status` show: change `status.state` to hide what must not be logged."""
+        return status
+
+    def code_change(self, state: S, version: Any, extra: Any) -> S:
+        """The state for a new version of the code."""
+        return state
+
+    # -- the client's side
+
+    async def call(self, request: Any, timeout: float | None | EllipsisType = ...) -> Any:
+        """Send `request` to `handle_call` and await the reply. `timeout` in seconds, by default that of the address (5.0)."""
+        address = self if isinstance(timeout, EllipsisType) else self.with_timeout(timeout)
+        return await gen.request(address, REQUEST, request, None)
+
+    def cast(self, request: Any) -> None:
+        """Send `request` to `handle_cast`; nothing tells whether it arrived."""
+        gen.notify(self, NOTICE, request, None)
+
+    async def started(self, timeout: float | None = 5.0) -> Self:
+        """Wait until a server runs under this name (again); CallTimeout after `timeout` seconds."""
+        await gen.started(self, timeout)
+        return self
+
+    async def stop(self, reason: object = NORMAL, timeout: float | None = None) -> None:
+        """End the server after the mail it has; see `beamish.stop`."""
+        await gen.stop(self, reason, timeout)
+
+    # -- in handlers
+
+    def send_after(self, seconds: float, message: Any) -> Timer:
+        """Send `message` to this server's handle_info in `seconds`."""
+        return _process.send_after(seconds, self, message)
+
+    def send_interval(self, seconds: float, message: Any) -> Timer:
+        """Send `message` to this server's handle_info every `seconds`, until cancelled or the server's end."""
+        return _process.send_interval(seconds, self, message)

@@ -1,0 +1,474 @@
+"""The verbs on processes: spawn, send, receive, link, monitor, exit, names and timers. Elixir's `Process`, and some of Kernel.
+
+Wherever a pid is taken, an address of a server or a registered name is too. Called in plain asyncio code, the verbs that
+need a mailbox of one's own (`current`, `link`, `monitor`, `receive`, `flag`) adopt the running task as a process until it
+is done: its return is NORMAL, its exception a Crash, its cancellation SHUTDOWN, and an exit signal cancels it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+from beamish import _report
+from beamish._address import Address
+from beamish._runtime.ids import Pid
+from beamish._runtime.node import Node, exiting, here
+from beamish._runtime.process import DEAD, EXITING, MonitorRef, Process, TaskProcess
+from beamish._runtime.signals import INFO, Cancelled, Down, Exited
+from beamish._runtime.timers import Timer
+from beamish.errors import NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Kill, NoProcess, WrongLoop, short
+
+P = ParamSpec("P")
+
+#: What names a process: a pid, the address of a server, or a registered name.
+Target = Pid | Address | str
+
+
+# --- who --------------------------------------------------------------------------------------------------------------
+
+
+def current() -> Pid:
+    """The pid of the process whose code this is (Elixir's `self()`). Plain asyncio code is adopted; see the module."""
+    return _me()
+
+
+def whereis(name: str) -> Pid | None:
+    """The pid registered under `name` on this event loop, or None."""
+    process = here().whereis(name)
+    return process if process is not None and process.alive else None
+
+
+def alive(target: Target) -> bool:
+    """Whether there is such a process, and it is not ending."""
+    process = find(target)
+    return process is not None and process.alive
+
+
+def register(name: str, target: Target | None = None) -> None:
+    """Give a process (by default this one) a name. ValueError when the name is taken, or it has one, or is dead."""
+    node = here()
+    process = _me() if target is None else find(target)
+    if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"a name is a non-empty str. Got: {name!r}")
+    if process is None or not process.alive:
+        raise ValueError(f"can't register {name!r}: {target!r} is not alive")
+    if name in node.names:
+        raise ValueError(f"the name {name!r} is taken by {node.names[name].label()!r}")
+    if process.name is not None:
+        raise ValueError(f"{process!r} has the name {process.name!r} already, and a process has one at most")
+    process.name = name
+    node.names[name] = process
+    if node.awaited:
+        node.arrived(name)
+
+
+def unregister(name: str) -> None:
+    """Take a name back. ValueError when nobody has it."""
+    node = here()
+    process = node.names.pop(name, None)
+    if process is None:
+        raise ValueError(f"nothing is registered as {name!r}")
+    process.name = None
+
+
+def find(target: Target) -> Process | None:
+    """The runtime's process behind a target; None when a name leads nowhere. WrongLoop for one of another loop."""
+    node = here()
+    if isinstance(target, Address):
+        found = target._process if target._process is not None else node.whereis(target._name)  # pyright: ignore[reportPrivateUsage]
+    elif isinstance(target, Process):
+        found = target
+    elif isinstance(target, str):
+        found = node.whereis(target)
+    else:
+        raise TypeError(f"expected a pid, an address or a name. Got: {target!r}")
+    if found is not None and found.node is not node:
+        raise WrongLoop.of(target, "a signal")
+    return found
+
+
+def _me() -> Process:
+    node = here()
+    me = node.me()
+    return me if me is not None else _adopt(node)
+
+
+def _adopt(node: Node) -> Process:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("this code runs in no task (a callback of the loop?), so it can't be a process; spawn one instead")
+    process = _Adopted(node, None, None)
+    process.task = task
+    node.adopted[task] = process
+
+    def done(task: asyncio.Task[Any]) -> None:
+        node.adopted.pop(task, None)
+        process.finished(task)
+
+    task.add_done_callback(done)
+    return process
+
+
+class _Adopted(TaskProcess):
+    """A task of plain asyncio code, while it is a process."""
+
+    __slots__ = ()
+
+    def exit_reason(self, task: asyncio.Task[Any]) -> object:
+        if task.cancelled():
+            return SHUTDOWN
+        error = task.exception()
+        if error is None:
+            return NORMAL
+        # The task's owner gets this exception too, with its traceback: only a copy of the frames is ours.
+        return error.reason if isinstance(error, Exit) else Crash(error)
+
+
+# --- spawning ---------------------------------------------------------------------------------------------------------
+
+
+class _Function(TaskProcess):
+    """A spawned function."""
+
+    __slots__ = ()
+
+    def exit_reason(self, task: asyncio.Task[Any]) -> object:
+        if task.cancelled():
+            return SHUTDOWN
+        error = task.exception()
+        if error is None:
+            return NORMAL
+        info = type(error), error, error.__traceback__
+        reason = error.reason if isinstance(error, Exit) else Crash.of(error)
+        _report.task_ended(self, reason, info)
+        return reason
+
+
+def spawn(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Pid:
+    """Run `fn(*args)`, async or plain, as a process of its own; it begins in the next turn of the loop.
+
+    Its return is the exit reason NORMAL, `raise Exit(reason)` that reason, any other exception a Crash (which is logged).
+    """
+    return _spawn(None, fn, args, kwargs)
+
+
+def spawn_link(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Pid:
+    """The same, linked to this process from its first moment on (in plain asyncio code: to the node's root)."""
+    node = here()
+    return _spawn(node.me() or node.root, fn, args, kwargs)
+
+
+def spawn_monitor(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> tuple[Pid, MonitorRef]:
+    """The same, monitored from its first moment on: its Down comes to this process, or to `await down(ref)`."""
+    process = _spawn(None, fn, args, kwargs)
+    return process, MonitorRef(_me(), process, process)
+
+
+def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: Any) -> Process:
+    if not callable(fn):
+        raise TypeError(f"spawn takes a function and its arguments. Got: {short(fn)}")
+    node = here()
+    process = _Function(node, parent, None)
+    process.started()
+    process.task = node.loop.create_task(_body(fn, args, kwargs), name=f"beamish-{process!r}", context=process.task_context())
+    process.task.add_done_callback(process.finished)
+    return process
+
+
+async def _body(fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    value = fn(*args, **kwargs)
+    if inspect.isawaitable(value):
+        await value
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def send(target: Target, message: Any) -> Any:
+    """Put `message` into the mailbox of `target`, and return it. To a dead pid: dropped; to an unknown name: NoProcess.
+
+    From one process to another, messages and exit signals arrive in the order in which they were sent.
+    """
+    process = find(target)
+    if process is None:
+        raise NoProcess.of(target, short(message), target if isinstance(target, str) else target._name, here().names)  # type: ignore[union-attr]  # pyright: ignore
+    if not (process.node.ghosts and process.node.silenced()):
+        process.post((INFO, message, None, None))
+    return message
+
+
+async def receive(*patterns: Any, timeout: float | None = None) -> Any:
+    """Take the oldest message that matches one of `patterns`, or wait for it; all others stay, in their order.
+
+    A pattern is a class (or union of classes), a predicate, or a value to be equal to; none means any message. Raises
+    TimeoutError after `timeout` seconds (0.0: only what is there now). For spawned functions and adopted tasks; a server gets
+    its messages in `handle_info`.
+    """
+    me = _me()
+    if not isinstance(me, TaskProcess):
+        raise RuntimeError(
+            f"{me.label()!r} is a server: its messages come to handle_info, one at a time; receive() is for spawned functions"
+        )
+    matches = _matcher(patterns)
+    for position, message in enumerate(me.inbox):
+        if matches(message):
+            del me.inbox[position]
+            return message
+    if timeout == 0:
+        raise TimeoutError("receive: no such message is there")
+    node = me.node
+    future = node.loop.create_future()
+    me.receiver = (matches, future)
+    alarm = _Alarm(future)
+    if timeout is not None:
+        node.timeouts.add(alarm, timeout)
+    try:
+        return await future
+    finally:
+        if timeout is not None:
+            node.timeouts.remove(alarm, timeout)
+        if me.receiver is not None and me.receiver[1] is future:
+            me.receiver = None
+        if future.done() and not future.cancelled() and future.exception() is None and exiting(me):
+            me.inbox.insert(0, future.result())
+
+
+class _Alarm:
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+
+    def late(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(TimeoutError("receive: no such message came in time"))
+
+
+def _matcher(patterns: tuple[Any, ...]) -> Callable[[Any], bool]:
+    if not patterns:
+        return lambda _: True
+    tests = [_test(pattern) for pattern in patterns]
+    return lambda message: any(test(message) for test in tests)
+
+
+def _test(pattern: Any) -> Callable[[Any], bool]:
+    if isinstance(pattern, type) or type(pattern).__name__ == "UnionType":
+        return lambda message: isinstance(message, pattern)
+    if callable(pattern):
+        return lambda message: bool(pattern(message))
+    return lambda message: bool(message == pattern)
+
+
+# --- links, monitors, exits -------------------------------------------------------------------------------------------
+
+
+def link(target: Target) -> None:
+    """Tie this process to another: when one ends, the other gets an exit signal (see `exit`). Linking twice is linking once.
+
+    To the dead: NoProcess, or an `Exited(pid, NOPROC)` message if this process traps exits.
+    """
+    me = _me()
+    process = find(target)
+    if process is me:
+        return
+    if process is None or process.status == DEAD:
+        if process is not None and me.trap:
+            me.post((INFO, Exited(process, NOPROC), None, None))
+            return
+        raise NoProcess.of(target, "link", target if isinstance(target, str) else None, here().names)
+    me.link_to(process)
+    process.link_to(me)
+
+
+def unlink(target: Target) -> None:
+    """Undo `link`: no exit signal of that process comes any more (an Exited that is in the mailbox stays)."""
+    me = _me()
+    process = find(target)
+    if process is not None:
+        me.unlink_from(process)
+        process.unlink_from(me)
+
+
+def monitor(target: Target) -> MonitorRef:
+    """Be told of the end of `target`: one `Down(ref, target, reason)` comes, at once (NOPROC) if nobody is there.
+
+    Each call is a monitor of its own. A server gets the Down in `handle_info`; others may `await down(ref)`.
+    """
+    return MonitorRef(_me(), find(target), target)
+
+
+def demonitor(ref: MonitorRef, *, flush: bool = False, info: bool = False) -> bool:
+    """End a monitor. `flush`: take a Down that is in the mailbox out of it. Returns True; with `info`, whether it was active."""
+    active = ref.stop()
+    if flush and ref.delivered is not None:
+        _take(ref)
+    return active if info else True
+
+
+async def down(target: Target | MonitorRef, timeout: float | None = None) -> Down:
+    """Wait for the end of `target`, or for the Down of a monitor. TimeoutError after `timeout` seconds (None: for ever)."""
+    ref = target if isinstance(target, MonitorRef) else MonitorRef(None, find(target), target)
+    if ref.delivered is not None:
+        _take(ref)
+        return ref.delivered
+    found = await awaited(ref, timeout)
+    if found is None:
+        raise TimeoutError(f"{ref.target!r} was still alive after {timeout} s")
+    return found
+
+
+async def awaited(ref: MonitorRef, timeout: float | None) -> Down | None:
+    """The Down of `ref`, taken from the mailbox's way, or None after `timeout` seconds (the monitor goes on)."""
+    if ref.delivered is not None:
+        return ref.delivered
+    node = here()
+    ref.future = future = node.loop.create_future()
+    late = Late(future)
+    if timeout is not None:
+        node.timeouts.add(late, timeout)
+    try:
+        await future
+    finally:
+        ref.future = None
+        if timeout is not None:
+            node.timeouts.remove(late, timeout)
+    return ref.delivered
+
+
+class Late:
+    """A timeout that sets a future to None."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+
+    def late(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+def _take(ref: MonitorRef) -> None:
+    """Take the Down of `ref` out of its watcher's mail."""
+    watcher = ref.watcher
+    if isinstance(watcher, TaskProcess):
+        watcher.inbox = [m for m in watcher.inbox if m is not ref.delivered]
+    elif watcher is not None and watcher.mbox is not None:
+        for entry in [entry for entry in watcher.mbox if entry[1] is ref.delivered]:
+            watcher.mbox.remove(entry)
+
+
+def exit(target: Target, reason: object) -> bool:
+    """Send an exit signal. Always True, also for a dead pid; a signal that ends this very process does not return.
+
+    KILL ends the target, always, with reason KILLED. NORMAL does nothing, unless sent to oneself. Any other reason ends it,
+    or comes as `Exited(pid, reason)` if it traps exits.
+    """
+    process = find(target)
+    node = here()
+    if process is None or (node.ghosts and node.silenced()):
+        return True
+    me = node.me()
+    if process is not me:
+        process.signal(me if me is not None else node.root, reason, by_link=False)
+        return True
+    if type(reason) is Kill:
+        me.kill()
+    elif me.trap:
+        me.post((INFO, Exited(me, reason), None, None))
+        return True
+    elif me.status != EXITING:
+        me.status, me.reason = EXITING, reason
+        me.mbox = None
+    raise asyncio.CancelledError(f"{me.label()!r} exits: {short(reason)}")
+
+
+def flag(*, trap_exit: bool) -> bool:
+    """Whether exit signals come as `Exited` messages from now on. Returns what it was."""
+    me = _me()
+    before, me.trap = me.trap, trap_exit
+    return before
+
+
+# --- timers -----------------------------------------------------------------------------------------------------------
+
+
+def send_after(seconds: float, target: Target, message: Any) -> Timer:
+    """Send `message` to `target` in `seconds` (0.0: soon). A name is looked up then, and it is no error if nobody has it.
+
+    Timers with the same deadline fire in the order of arming; one aimed at a pid vanishes with it.
+    """
+    return _arm(seconds, target, message, _fire)
+
+
+def send_interval(seconds: float, target: Target, message: Any) -> Timer:
+    """Send `message` every `seconds` (more than 0), until cancelled. It does not drift; missed beats are left out."""
+    if not seconds > 0:
+        raise ValueError(f"an interval is seconds, more than 0. Got: {seconds!r}")
+
+    def again(timer: Timer) -> None:
+        process, node = timer.target, here()
+        _deliver(process, timer.message)
+        if not isinstance(process, Process) or process.status != DEAD:
+            now = node.clock.now()
+            missed = int((now - timer.when) / seconds) if now > timer.when else 0
+            node.wheel.rearm(timer, timer.when + (missed + 1) * seconds, again)
+
+    return _arm(seconds, target, message, again)
+
+
+def cancel_timer(ref: Timer, *, asynchronous: bool = False, info: bool = True) -> float | bool:
+    """The seconds that were left, or False when it had fired (the message may be in the mailbox) or was cancelled before.
+
+    `asynchronous=True` returns True at once, and `Cancelled(ref, left)` comes as a message; `info=False` tells nothing.
+    """
+    process = ref.target
+    left = here().wheel.cancel(ref)
+    if isinstance(process, Process) and process.timers is not None:
+        process.timers.pop(ref, None)
+    if asynchronous:
+        if info:
+            me = _me()
+            me.post((INFO, Cancelled(ref, left), None, None))
+        return True
+    return left if info else True
+
+
+def read_timer(ref: Timer) -> float | bool:
+    """The seconds that are left, or False."""
+    return here().wheel.read(ref)
+
+
+def _arm(seconds: float, target: Target, message: Any, fire: Callable[[Timer], None]) -> Timer:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"the seconds come first: send_after(seconds, target, message). Got: {seconds!r}")
+    if not seconds >= 0:
+        raise ValueError(f"a timer is set in seconds, 0.0 or more. Got: {seconds!r}")
+    node = here()
+    by_name = isinstance(target, str) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
+    aim: Any = target if by_name else find(target)
+    timer = node.wheel.arm(node.clock.now() + seconds, fire, aim, message)
+    if not by_name:
+        if aim.status == DEAD:
+            node.wheel.cancel(timer)
+        elif aim.timers is None:
+            aim.timers = {timer: None}
+        else:
+            aim.timers[timer] = None
+    return timer
+
+
+def _fire(timer: Timer) -> None:
+    process = timer.target
+    if isinstance(process, Process) and process.timers is not None:
+        process.timers.pop(timer, None)
+    _deliver(process, timer.message)
+
+
+def _deliver(target: Any, message: Any) -> None:
+    process = target if isinstance(target, Process) else find(target)
+    if process is not None:
+        process.post((INFO, message, None, None))

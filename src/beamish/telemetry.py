@@ -1,0 +1,199 @@
+"""Tell what happens to whoever listens: events with numbers (measurements) and facts (metadata), as beam-telemetry does.
+
+A failing handler never breaks the emitter: it is detached, an event says so, the error is logged.
+
+    >>> def show(event, measurements, metadata, config):
+    ...     print(".".join(event), measurements, metadata)
+    >>> attach("docs", "search_cache.fetch", show)
+    >>> execute("search_cache.fetch", {"hit": 1}, {"query": "otp"})
+    search_cache.fetch {'hit': 1} {'query': 'otp'}
+    >>> detach("docs")
+    True
+
+Names are tuples of words; a dotted string means the same. Handlers run at once, on the emitter's stack, in the order in
+which they were attached. The table is an immutable tuple per event, swapped by assignment: no lock, nothing to wait for.
+It is one table for the whole program (threads too), as in Elixir.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+EventName = tuple[str, ...]
+Measurements = Mapping[str, Any]
+Metadata = Mapping[str, Any]
+HandlerFunction = Callable[[EventName, Measurements, Metadata, Any], object]
+
+_log = logging.getLogger("beamish.telemetry")
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One attached handler, as `list_handlers` shows it."""
+
+    id: object
+    event: EventName
+    function: HandlerFunction
+    config: Any = None
+    keep: bool = False
+
+
+class Event:
+    """One event, looked up once: guard with `if FETCH.handlers:` and an event that nobody hears costs 5 ns.
+
+    (Building its two dicts alone would cost 120.) `handlers` is truthy when somebody listens.
+    """
+
+    __slots__ = ("handlers", "name")
+
+    def __init__(self, name: EventName) -> None:
+        self.name = name
+        self.handlers: tuple[Handler, ...] = ()
+
+    def execute(self, measurements: Measurements = _NOTHING, metadata: Metadata = _NOTHING) -> None:
+        """Run the handlers of this event, now, on this stack. Never raises because of one of them."""
+        for handler in self.handlers:
+            try:
+                handler.function(self.name, measurements, metadata, handler.config)
+            except Exception as error:
+                _failed(handler, error)
+
+    def __repr__(self) -> str:
+        return f"event({'.'.join(self.name)!r}, handlers={len(self.handlers)})"
+
+
+_events: dict[EventName, Event] = {}
+_by_id: dict[object, tuple[Handler, ...]] = {}
+_span_ids = itertools.count(1)
+
+
+def name_of(name: str | Iterable[str]) -> EventName:
+    """`"search_cache.fetch"` or `("search_cache", "fetch")` as the tuple; anything else raises, with the value."""
+    words = tuple(name.split(".")) if isinstance(name, str) else tuple(name)
+    if not words or not all(isinstance(word, str) and word for word in words):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f'an event is named like "search_cache.fetch" or ("search_cache", "fetch"). Got: {name!r}')
+    return words
+
+
+def event(name: str | Iterable[str]) -> Event:
+    """The `Event` of that name; always the same object."""
+    words = name_of(name)
+    return _events.get(words) or _events.setdefault(words, Event(words))
+
+
+class AlreadyAttached(ValueError):
+    """A handler with this id is attached; detach it first, or choose another id."""
+
+
+def attach(id: object, event: str | Iterable[str], function: HandlerFunction, config: Any = None, *, keep: bool = False) -> None:
+    """Call `function(event, measurements, metadata, config)` at each `event` until `detach(id)`.
+
+    Raises AlreadyAttached when `id` is in use. With `keep=True` a handler that raises stays attached (the error is still
+    logged, and the failure event executed).
+    """
+    attach_many(id, [event], function, config, keep=keep)
+
+
+def attach_many(
+    id: object, events: Iterable[str | Iterable[str]], function: HandlerFunction, config: Any = None, *, keep: bool = False
+) -> None:
+    """One handler, one id, many events. The match is exact: `("a",)` does not hear `("a", "b")`."""
+    if not callable(function):
+        raise TypeError(f"a telemetry handler is a function of (event, measurements, metadata, config). Got: {function!r}")
+    names = [name_of(one) for one in events]
+    if id in _by_id:
+        raise AlreadyAttached(f"a telemetry handler {id!r} is attached already; detach({id!r}) first, or choose another id")
+    handlers = tuple(Handler(id, name, function, config, keep) for name in names)
+    _by_id[id] = handlers
+    for handler in handlers:
+        one = _of(handler.event)
+        one.handlers = (*one.handlers, handler)
+
+
+_of = event  # `event` is a parameter's name above
+
+
+def detach(id: object) -> bool:
+    """Remove handler `id` from all its events. False when there is none."""
+    handlers = _by_id.pop(id, None)
+    if handlers is None:
+        return False
+    for handler in handlers:
+        one = _of(handler.event)
+        one.handlers = tuple(other for other in one.handlers if other.id != id)
+    return True
+
+
+def list_handlers(prefix: str | Iterable[str] = ()) -> list[Handler]:
+    """The handlers of every event that begins with `prefix` (all of them by default)."""
+    words = name_of(prefix) if prefix else ()
+    return [h for handlers in tuple(_by_id.values()) for h in handlers if h.event[: len(words)] == words]
+
+
+def execute(event: str | Iterable[str], measurements: Measurements | float = _NOTHING, metadata: Metadata = _NOTHING) -> None:
+    """Tell `event` to its handlers. A bare number is `{"value": number}`. Hot paths keep an `event(…)` and its guard."""
+    one = _events.get(name_of(event))
+    if one is not None and one.handlers:
+        one.execute({"value": measurements} if isinstance(measurements, int | float) else measurements, metadata)
+
+
+class Span:
+    """What a span block may still say: `stop(measurements, metadata)` adds to the stop event."""
+
+    __slots__ = ("measurements", "metadata")
+
+    def __init__(self) -> None:
+        self.measurements: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
+
+    def stop(self, measurements: Measurements = _NOTHING, metadata: Metadata = _NOTHING) -> None:
+        self.measurements.update(measurements)
+        self.metadata.update(metadata)
+
+
+@contextmanager
+def span(prefix: str | Iterable[str], metadata: Metadata = _NOTHING) -> Iterator[Span]:
+    """Execute `prefix + ("start",)`, run the block, then `("stop",)`, or `("exception",)` and re-raise.
+
+    start has `monotonic_time` and `system_time`, stop and exception `duration` and `monotonic_time` (seconds), which the
+    block's own measurements cannot override; all carry the same `telemetry_span_context`, unless `metadata` brings one.
+    As in telemetry, the stop event has the metadata that the block gives to `.stop`, not that of the start.
+
+        >>> with span("shop.checkout", {"cart": 7}) as s:
+        ...     s.stop({"items": 2}, {"cart": 7})
+    """
+    words = name_of(prefix)
+    context = {"telemetry_span_context": metadata.get("telemetry_span_context", next(_span_ids))}
+    begin = time.monotonic()
+    event((*words, "start")).execute({"monotonic_time": begin, "system_time": time.time()}, {**metadata, **context})
+    said = Span()
+    try:
+        yield said
+    except BaseException as error:
+        now = time.monotonic()
+        facts = {**metadata, **context, "kind": "error" if isinstance(error, Exception) else "exit", "reason": error}
+        event((*words, "exception")).execute({"duration": now - begin, "monotonic_time": now}, facts)
+        raise
+    now = time.monotonic()
+    event((*words, "stop")).execute({**said.measurements, "duration": now - begin, "monotonic_time": now}, {**context, **said.metadata})
+
+
+FAILURE = event("telemetry.handler.failure")
+
+
+def _failed(handler: Handler, error: Exception) -> None:
+    """Detach a handler that raised (unless it is kept), say so in an event, log it."""
+    if not handler.keep:
+        detach(handler.id)
+    fate = "kept, as asked" if handler.keep else "detached from all its events"
+    _log.error("telemetry handler %r failed at %s and was %s", handler.id, ".".join(handler.event), fate, exc_info=error)
+    if FAILURE.handlers and handler.event != FAILURE.name:  # a failing failure handler must not call itself for ever
+        facts = {"event_name": handler.event, "handler_id": handler.id, "handler_config": handler.config, "kind": "error", "reason": error}
+        FAILURE.execute({"monotonic_time": time.monotonic(), "system_time": time.time()}, {**facts, "stacktrace": error.__traceback__})

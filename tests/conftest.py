@@ -1,0 +1,49 @@
+"""How tests run: an `async def` test runs in a fresh world, on its own event loop; no plugin is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+
+from beamish.testing import ManualClock, World
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until the test moves it: `await clock.advance(60.0)`."""
+    return ManualClock()
+
+
+@pytest.fixture
+def inline() -> bool:
+    """Whether calls may run on the caller's stack. `both_roads` runs a test each way."""
+    return True
+
+
+both_roads = pytest.mark.parametrize("inline", [True, False], ids=["inline", "mailbox"])
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, inline: bool) -> World:
+    """The test's fresh world, entered before the test and checked for leaks after it."""
+    time = request.getfixturevalue("clock") if "clock" in request.fixturenames else None
+    return World(time, inline=inline)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
+    fresh = pyfuncitem.funcargs.get("world") or World(arguments.get("clock"), inline=bool(arguments.get("inline", True)))
+
+    async def body() -> None:
+        async with fresh:
+            await pyfuncitem.obj(**arguments)
+
+    asyncio.run(body())
+    return True
