@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, str]] = [
         "gen gen_server _address _answers _client _loop _report sys child_spec _restart "
         "supervisor dynamic_supervisor partition_supervisor agent task task_supervisor registry application state_machine ets snapshot",
     ),
-    ("running", "blocking _run"),
+    ("running", "blocking _run _watchdog"),
     ("products", "store cluster observer"),
     ("servers", "servers"),
     ("surfaces", "testing pytest_plugin web cli search_service"),

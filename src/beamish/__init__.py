@@ -75,6 +75,7 @@ from beamish.process import exit as exit
 from beamish.process import flag as flag
 from beamish.process import link as link
 from beamish.process import monitor as monitor
+from beamish.process import monotonic as monotonic
 from beamish.process import read_timer as read_timer
 from beamish.process import receive as receive
 from beamish.process import register as register

@@ -11,13 +11,13 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from types import CoroutineType
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import CoroutineType, coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from beamish import gen
 from beamish._answers import CONTROL, Answer, NoReply, Stop
-from beamish._runtime.node import MAX_DEPTH, NODES, here_key
+from beamish._runtime.node import NODES, here_key
 from beamish._runtime.process import RUNNING
 from beamish.errors import WrongLoop, WrongServer
 
@@ -30,8 +30,8 @@ CastResult = None | NoReply | Stop[Any]
 
 _KEY_IS_NOT = "is not" if sys.version_info >= (3, 12) else "!="  # a loop object, or a thread's id
 
-# `ghosts`: only when some dead process's code still runs is there a caller whose calls must not arrive.
-# `floor`: half of the turn's budget; below it `spend` arms the marker that refills it, and says when to yield.
+# `floor`: half of the turn's budget; below it `spend` arms the marker that refills it, and says when to yield. `limit`: how
+# deep handlers may nest; 0 while every call is to take the long road (a dead process's code still runs; inlining is off).
 _CALL = """
 async def {name}(self{signature}):
     process_ = self._process
@@ -46,18 +46,26 @@ async def {name}(self{signature}):
         node_ = process_.node
         if process_.status or key_() {is_not} node_.key:
             return await request_(self, {name!r}, ({positional}), {keywords})
-    handler_ = process_.calls.get({name!r})
-    if handler_ is None or node_.depth >= {max_depth} or node_.ghosts or start_.handlers or stop_.handlers or exception_.handlers:
+    try:
+        handler_ = process_.calls[{name!r}]
+    except KeyError:
         return await request_(self, {name!r}, ({positional}), {keywords})
     node_.budget = budget_ = node_.budget - 1
     if budget_ <= node_.floor and not node_.spend():
+        await pause_()
+        if process_.status:
+            return await request_(self, {name!r}, ({positional}), {keywords})
+    if node_.depth >= node_.limit or calls_.handlers:
         return await request_(self, {name!r}, ({positional}), {keywords})
     process_.client = outer_ = node_.current
     node_.current = process_
     node_.depth += 1
     process_.status = {running}
     try:
-        value_ = (process_.ctx or process_.context()).run(handler_, process_.server, process_.state, {arguments})
+        context_ = process_.ctx
+        if context_ is None:
+            context_ = process_.context()
+        value_ = context_.run(handler_, process_.server, process_.state, {arguments})
     except BaseException as error_:
         node_.depth -= 1
         node_.current = outer_
@@ -94,9 +102,16 @@ def {name}(self{signature}):
         process_.post(({name!r}, ({positional}), {keywords}, None))
 """
 
+
+@coroutine
+def pause() -> Generator[None, None, None]:
+    """One turn of the loop: what `asyncio.sleep(0)` does, without its coroutine."""
+    yield
+
+
 _GLOBALS: dict[str, Any] = {
     "nodes_": NODES, "key_": here_key, "request_": gen.request, "took_": gen.took, "raised_": gen.raised, "control_": CONTROL,
-    "start_": gen.CALL_START, "stop_": gen.CALL_STOP, "exception_": gen.CALL_EXCEPTION, "notify_": gen.notify, "cast_": gen.CAST,
+    "calls_": gen.CALLS, "pause_": pause, "notify_": gen.notify, "cast_": gen.CAST,
 }  # fmt: skip
 
 
@@ -138,7 +153,7 @@ def _generate(fn: Any, template: str, kind: str) -> Any:
     names = _Names(parameters[2:], fn)
     source = template.format(
         name=fn.__name__, signature=names.signature, positional=names.positional, keywords=names.keywords, arguments=names.arguments,
-        is_not=_KEY_IS_NOT, running=RUNNING, max_depth=MAX_DEPTH,
+        is_not=_KEY_IS_NOT, running=RUNNING,
     )  # fmt: skip
     file = f"<@{kind} {fn.__module__}.{fn.__qualname__}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # so that tracebacks show its lines

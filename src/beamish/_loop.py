@@ -85,14 +85,31 @@ class ServerProcess(Process):
         node.current = self
         node.depth += 1
         try:
-            mbox = self.mbox
+            mbox, calls, server = self.mbox, self.calls, self.server
             assert mbox is not None
+            run = self.context().run
+            self.status = RUNNING
+            if self.idle is not None:
+                self.disarm()
             while limit > 0 and mbox:
                 limit -= 1
-                self.status = RUNNING
-                if self.idle is not None:
-                    self.disarm()
-                if not self.handle(mbox.popleft()):
+                entry = mbox.popleft()
+                name, args, kwargs, client = entry
+                handler = calls.get(name)
+                if handler is None or kwargs:
+                    if self.handle(entry):
+                        continue
+                    return
+                # What `handle` does, written out for the plain case: 0.3 µs of 1 a message.
+                self.client = client if client is not None else False
+                try:
+                    value = run(handler, server, self.state, *args)
+                except BaseException as error:
+                    self.raised(error, entry)
+                    return
+                if value is None and client is None and self.status == RUNNING:
+                    continue
+                if not self.took(value, entry):
                     return
             self.release()
         finally:
@@ -103,7 +120,7 @@ class ServerProcess(Process):
         """Run the handler of one entry. False: the process is gone, or a task of its own does the rest."""
         name, args, kwargs, client = entry
         self.client = client if client is not None else False
-        run = (self.ctx or self.context()).run
+        run = self.context().run
         try:
             handler = self.calls.get(name)
             if handler is not None:

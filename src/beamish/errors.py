@@ -33,7 +33,7 @@ import difflib
 import os
 import reprlib
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -103,7 +103,9 @@ class Crash:
     @classmethod
     def of(cls, error: BaseException) -> Crash:
         frames = tuple(_frames(error.__traceback__))
-        _clear(error)
+        error.__traceback__ = None
+        if error.__context__ is not None or error.__cause__ is not None or isinstance(error, BaseExceptionGroup):
+            _clear(error)
         return cls(error, frames)
 
     def text(self) -> str:
@@ -212,24 +214,37 @@ class CallTimeout(CallExit, TimeoutError):
 class ServerDown(CallExit):
     """The server ended before it replied. `reason` says of what; an error of the server is the `__cause__`."""
 
-    @classmethod
-    def of(cls, server: object, request: str, reason: object) -> ServerDown:
-        match reason:
+    def __init__(self, server: object, request: Any, reason: object, show: Callable[[Any], str] = str) -> None:
+        # `show(request)` makes the text when somebody reads it: most callers only catch this, and it takes 6 µs.
+        BaseException.__init__(self)
+        self.server = server
+        self.reason = reason
+        self._request = request
+        self._show = show
+        if isinstance(reason, Crash):
+            self.__cause__ = reason.error
+
+    @property
+    def request(self) -> str:  # type: ignore[override]
+        return self._show(self._request)
+
+    def __str__(self) -> str:
+        match self.reason:
             case Crash(error=error):
                 why = f"it crashed with {type(error).__name__}: {error}"
             case Killed():
                 why = "it was killed"
             case Normal() | Shutdown():
-                why = f"it had stopped ({reason!r})"
+                why = f"it had stopped ({self.reason!r})"
             case _:
-                why = f"it exited with {short(reason)}"
-        text = (
-            f"{server!r} did not answer {request}: {why}. A supervised server is restarted with a fresh state: call again if that is safe."
+                why = f"it exited with {short(self.reason)}"
+        return (
+            f"{self.server!r} did not answer {self.request}: {why}. A supervised server is restarted with a fresh state: "
+            "call again if that is safe."
         )
-        down = cls(text, server=server, request=request, reason=reason)
-        if isinstance(reason, Crash):
-            down.__cause__ = reason.error
-        return down
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.server, self.request, self.reason)
 
     @property
     def __notes__(self) -> list[str]:  # rendered only when somebody prints the traceback

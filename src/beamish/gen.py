@@ -21,7 +21,7 @@ from beamish._answers import CONTROL, UNCHANGED, Stop
 from beamish._loop import ServerProcess, exc_info, exit_reason
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
 from beamish._runtime.ids import Pid
-from beamish._runtime.node import MAX_DEPTH, NODES, Node, exiting, here
+from beamish._runtime.node import Node, exiting, here
 from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, STARTED, WAITING, Entry, MonitorRef, Process
 from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
 from beamish.process import Late, awaited
@@ -32,8 +32,10 @@ from beamish.errors import (
 if TYPE_CHECKING:
     from beamish.gen_server import GenServer
 
-#: Spans of every call while somebody listens; one guard for the three on the hot road: `Calls.handlers`.
-CALL_START, CALL_STOP, CALL_EXCEPTION = (telemetry.event(f"beamish.gen_server.call.{what}") for what in ("start", "stop", "exception"))
+#: Spans of every call while somebody listens; `CALLS` is the one guard for the three on the hot road.
+CALL_START, CALL_STOP = telemetry.event("beamish.gen_server.call.start"), telemetry.event("beamish.gen_server.call.stop")
+CALL_EXCEPTION = telemetry.event("beamish.gen_server.call.exception")
+CALLS = telemetry.Guard(CALL_START, CALL_STOP, CALL_EXCEPTION)
 CAST = telemetry.event("beamish.gen_server.cast")
 
 
@@ -180,7 +182,7 @@ async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) ->
     name, args, kwargs = _as_request(address, process, name, args, kwargs, call=True)
     client = Client(process, describe(name), me)
     entry: Entry = (name, args, kwargs, client)
-    if CALL_START.handlers or CALL_STOP.handlers or CALL_EXCEPTION.handlers:
+    if CALLS.handlers:
         return await _traced(address, process, node, me, entry)
     return await _ask(address, process, node, me, entry)
 
@@ -218,7 +220,7 @@ async def _outcome(address: Address, process: ServerProcess, me: Process | None,
     if client.outcome == LATE:
         raise CallTimeout.of(address, text(entry), timeout)
     await window(process.node)
-    raise ServerDown.of(address, text(entry), client.value)
+    raise ServerDown(address, entry, client.value, text)
 
 
 async def wait(client: Client, node: Node, timeout: float | None) -> None:
@@ -243,7 +245,7 @@ async def wait(client: Client, node: Node, timeout: float | None) -> None:
 
 def _clear(process: ServerProcess, node: Node) -> bool:
     """Make way for a handler on this stack: queued mail goes first, a Timeout is cancelled by any message."""
-    if node.depth >= MAX_DEPTH:
+    if node.depth >= node.limit:
         return False
     if process.status == QUEUED and process.mbox is not None:
         mail = len(process.mbox)
@@ -315,7 +317,7 @@ async def raised(address: Address, process: ServerProcess, error: BaseException,
 async def window(node: Node) -> None:
     """The restart window: what is in the run queue goes first, so that a supervisor has restarted a dead server."""
     if node.runq:
-        if node.depth < MAX_DEPTH:
+        if node.depth < node.limit:
             node.run_once()
         else:
             await sleep(0)
@@ -488,7 +490,7 @@ async def stop(server: Any, reason: object = NORMAL, timeout: float | None = Non
     if actual is UNCHANGED:
         raise CallTimeout.of(address, "stop", timeout)
     if actual != reason:
-        raise ServerDown.of(address, "stop", actual)
+        raise ServerDown(address, "stop", actual)
 
 
 def _class_of(process: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec
 from beamish import _report
 from beamish._address import Address
 from beamish._runtime.ids import Pid
-from beamish._runtime.node import Node, exiting, here
+from beamish._runtime.node import Node, here
 from beamish._runtime.process import DEAD, EXITING, MonitorRef, Process, TaskProcess
 from beamish._runtime.signals import INFO, Cancelled, Down, Exited
 from beamish._runtime.timers import Timer
@@ -227,13 +227,16 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
         node.timeouts.add(alarm, timeout)
     try:
         return await future
+    except asyncio.CancelledError:
+        # Cancelled in the very turn in which the message came: it was the oldest match, so it goes back to the front.
+        if future.done() and not future.cancelled() and future.exception() is None:
+            me.inbox.insert(0, future.result())
+        raise
     finally:
         if timeout is not None:
             node.timeouts.remove(alarm, timeout)
         if me.receiver is not None and me.receiver[1] is future:
             me.receiver = None
-        if future.done() and not future.cancelled() and future.exception() is None and exiting(me):
-            me.inbox.insert(0, future.result())
 
 
 class _Alarm:
@@ -393,7 +396,12 @@ def flag(*, trap_exit: bool) -> bool:
     return before
 
 
-# --- timers -----------------------------------------------------------------------------------------------------------
+# --- time and timers -----------------------------------------------------------------------------------------------------------
+
+
+def monotonic() -> float:
+    """The node's clock now, in seconds: the one that timers and timeouts follow, and that a test moves by hand."""
+    return here().clock.now()
 
 
 def send_after(seconds: float, target: Target, message: Any) -> Timer:

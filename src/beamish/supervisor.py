@@ -20,7 +20,7 @@ from beamish._address import Address
 from beamish._answers import Stop
 from beamish._client import call
 from beamish._loop import ServerProcess, exc_info, exit_reason
-from beamish._restart import Fate, check_options, decide, too_often
+from beamish._restart import Fate, Restarts, check_options, decide
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node, here
 from beamish._runtime.process import DEAD, IDLE, MonitorRef, Process
@@ -105,14 +105,12 @@ class Child:
 class Tree:
     """The state of a supervisor."""
 
-    __slots__ = ("children", "history", "max_restarts", "max_seconds", "me", "strategy")
+    __slots__ = ("children", "me", "restarts", "strategy")
 
     def __init__(self, me: ServerProcess, strategy: Strategy, max_restarts: int, max_seconds: float) -> None:
         self.me = me
         self.strategy = strategy
-        self.max_restarts = max_restarts
-        self.max_seconds = max_seconds
-        self.history: list[int] = []
+        self.restarts = Restarts(max_restarts, max_seconds)
         self.children: dict[Any, Child] = {}  # in start order
 
 
@@ -401,13 +399,13 @@ def _ended(tree: Tree, child: Child, reason: object) -> Any:
 
 def _restart(tree: Tree, child: Child, reason: object = None) -> Any:
     """One restart, counted; a coroutine where it takes waiting, Stop when it is one too many."""
-    tree.history, exceeded = too_often(tree.history, tree.me.node.clock.now(), tree.max_restarts, tree.max_seconds)
     child.restarting = True
-    if exceeded:
+    if tree.restarts.add(tree.me.node.clock.now()):
         _report(tree, child, "shutdown", "reached_max_restart_intensity")
         if GAVE_UP.handlers:
             GAVE_UP.execute(
-                {"restarts": len(tree.history)}, {"supervisor": tree.me.label(), "pid": tree.me, "id": child.spec.id, "reason": reason}
+                {"restarts": len(tree.restarts.seconds)},
+                {"supervisor": tree.me.label(), "pid": tree.me, "id": child.spec.id, "reason": reason},
             )
         child.restarting = False
         return Stop(SHUTDOWN)
@@ -455,7 +453,7 @@ async def _restart_group(tree: Tree, child: Child, reason: object) -> None:
 def _restarted(tree: Tree, child: Child, reason: object) -> None:
     if RESTARTED.handlers:
         facts = {"supervisor": tree.me.label(), "id": child.spec.id, "pid": child.process, "reason": reason, "strategy": tree.strategy}
-        RESTARTED.execute({"count": len(tree.history)}, facts)
+        RESTARTED.execute({"count": len(tree.restarts.seconds)}, facts)
 
 
 def _try_again(tree: Tree, child: Child, problem: _Failed) -> None:

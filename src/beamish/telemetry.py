@@ -51,11 +51,17 @@ class Event:
     (Building its two dicts alone would cost 120.) `handlers` is truthy when somebody listens.
     """
 
-    __slots__ = ("handlers", "name")
+    __slots__ = ("guards", "handlers", "name")
 
     def __init__(self, name: EventName) -> None:
         self.name = name
         self.handlers: tuple[Handler, ...] = ()
+        self.guards: tuple[Guard, ...] = ()
+
+    def swap(self, handlers: tuple[Handler, ...]) -> None:
+        self.handlers = handlers
+        for guard in self.guards:
+            guard.look()
 
     def execute(self, measurements: Measurements = _NOTHING, metadata: Metadata = _NOTHING) -> None:
         """Run the handlers of this event, now, on this stack. Never raises because of one of them."""
@@ -67,6 +73,22 @@ class Event:
 
     def __repr__(self) -> str:
         return f"event({'.'.join(self.name)!r}, handlers={len(self.handlers)})"
+
+
+class Guard:
+    """One guard for several events on a hot path: `handlers` is true when any of them is listened to."""
+
+    __slots__ = ("events", "handlers")
+
+    def __init__(self, *events: Event) -> None:
+        self.events = events
+        self.handlers = False
+        for one in events:
+            one.guards = (*one.guards, self)
+        self.look()
+
+    def look(self) -> None:
+        self.handlers = any(one.handlers for one in self.events)
 
 
 _events: dict[EventName, Event] = {}
@@ -114,7 +136,7 @@ def attach_many(
     _by_id[id] = handlers
     for handler in handlers:
         one = _of(handler.event)
-        one.handlers = (*one.handlers, handler)
+        one.swap((*one.handlers, handler))
 
 
 _of = event  # `event` is a parameter's name above
@@ -127,7 +149,7 @@ def detach(id: object) -> bool:
         return False
     for handler in handlers:
         one = _of(handler.event)
-        one.handlers = tuple(other for other in one.handlers if other.id != id)
+        one.swap(tuple(other for other in one.handlers if other.id != id))
     return True
 
 

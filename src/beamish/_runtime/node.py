@@ -47,7 +47,7 @@ class Node:
 
     __slots__ = (
         "adopted", "armed", "awaited", "budget", "burying", "clock", "closing", "current", "dead", "depth", "floor", "freeze", "ghosts", "grant",
-        "keeper", "key", "loop", "marked", "names", "next_id", "pool", "procs", "root", "runq", "since", "thread", "timeouts",
+        "inline", "keeper", "key", "limit", "loop", "marked", "names", "next_id", "pool", "procs", "root", "runq", "since", "thread", "timeouts",
         "wheel",
     )  # fmt: skip
 
@@ -65,7 +65,9 @@ class Node:
         self.armed = False  # whether a call_soon of `run` is on its way
         self.pool: list[deque[Entry]] = []
         self.current: Process | None = None  # whose handler is on the stack
-        self.depth = 0 if inline else MAX_DEPTH
+        self.inline = inline
+        self.depth = 0  # handlers on the stack, one in another
+        self.limit = MAX_DEPTH if inline else 0  # of depth; 0 sends every call by the long road
         self.budget = self.grant = MAX_GRANT
         self.floor = MAX_GRANT // 2
         self.marked = False
@@ -155,6 +157,11 @@ class Node:
         task = asyncio.current_task(self.loop)
         return self.adopted.get(task) if task is not None else None
 
+    def haunt(self, by: int) -> None:
+        """Count the dead whose code still runs. While there are any, every call takes the long road, which looks who asks."""
+        self.ghosts += by
+        self.limit = MAX_DEPTH if self.inline and not self.ghosts else 0
+
     def silenced(self) -> bool:
         """Whether the code that runs belongs to a dead process: what it sends never arrives."""
         me = self.me()
@@ -177,7 +184,7 @@ class Node:
                     return
                 self.dead.popleft().notify()
         except BaseException:
-            self.burying = False
+            self.loop.call_soon(self.bury)  # the others are told all the same
             raise
         self.loop.call_soon(self.bury)
 

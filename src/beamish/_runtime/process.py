@@ -172,7 +172,7 @@ class Process(Pid):
         self.end(KILLED)
         if on_stack or (task is not None and not task.done()):
             self.ghost = True  # until its code returns: what it sends meanwhile is dropped
-            self.node.ghosts += 1
+            self.node.haunt(1)
             self.node.look()
         if task is not None:
             self.node.cut_off(self, task)
@@ -181,7 +181,7 @@ class Process(Pid):
         """The code of a killed process has come to its end."""
         if self.ghost:
             self.ghost = False
-            self.node.ghosts -= 1
+            self.node.haunt(-1)
 
     def end(self, reason: object) -> None:
         """The one door out: free what it held, then tell the others, in the node's FIFO."""
@@ -295,10 +295,14 @@ class TaskProcess(Process):
         message = entry[1]
         if self.receiver is not None:
             matches, future = self.receiver
-            if not future.done() and matches(message):
+            try:
+                if not future.done() and matches(message):
+                    self.receiver = None
+                    future.set_result(message)
+                    return
+            except Exception as error:  # a predicate that raises is the receiver's error, never the sender's
                 self.receiver = None
-                future.set_result(message)
-                return
+                future.set_exception(error)
         self.inbox.append(message)
 
     def drain(self, limit: int) -> None:

@@ -6,6 +6,7 @@ Arming and cancelling cost 0.4 µs where `loop.call_later` takes 1.5 and leaves 
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 from collections.abc import Callable
 from operator import attrgetter
@@ -15,6 +16,7 @@ from beamish._runtime.clock import Alarm, Clock
 from beamish._runtime.ids import Ref
 
 _when = attrgetter("when")
+_log = logging.getLogger("beamish.timers")
 
 
 class Timer(Ref):
@@ -35,7 +37,7 @@ class Wheel:
     Same deadline: fired in the order of arming. Cancelled timers are counted, and swept out when they are the majority.
     """
 
-    __slots__ = ("_alarm", "_buckets", "_cancelled", "_clock", "_next", "_size", "_ticks")
+    __slots__ = ("_alarm", "_armed", "_buckets", "_clock", "_entries", "_next", "_ticks")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -43,12 +45,12 @@ class Wheel:
         self._ticks: list[int] = []
         self._alarm: Alarm | None = None
         self._next = math.inf
-        self._size = 0
-        self._cancelled = 0
+        self._entries = 0  # in the buckets, cancelled ones included
+        self._armed = 0
 
     def __len__(self) -> int:
-        """How many timers are armed."""
-        return self._size - self._cancelled
+        """How many timers are armed: neither fired nor cancelled."""
+        return self._armed
 
     def arm(self, when: float, fire: Callable[[Timer], None], target: Any = None, message: Any = None) -> Timer:
         timer = Timer()
@@ -71,15 +73,16 @@ class Wheel:
             heapq.heappush(self._ticks, tick)
             if tick < self._next:
                 self._set(tick)
-        self._size += 1
+        self._entries += 1
+        self._armed += 1
 
     def cancel(self, timer: Timer) -> float | bool:
         """The seconds that were left, or False when it has fired or was cancelled."""
         if timer.fire is None:
             return False
         timer.fire = timer.target = timer.message = None
-        self._cancelled += 1
-        if self._cancelled > 64 and self._cancelled * 2 > self._size:
+        self._armed -= 1
+        if self._entries - self._armed > max(64, self._armed):
             self._compact()
         return max(0.0, timer.when - self._clock.now())
 
@@ -91,7 +94,7 @@ class Wheel:
             self._alarm.cancel()
         self._buckets.clear()
         self._ticks.clear()
-        self._size = self._cancelled = 0
+        self._entries = self._armed = 0
 
     def _set(self, tick: int) -> None:
         if self._alarm is not None:
@@ -106,14 +109,16 @@ class Wheel:
         while self._ticks and self._ticks[0] <= now:
             bucket = self._buckets.pop(heapq.heappop(self._ticks))
             bucket.sort(key=_when)  # stable: equal deadlines stay in the order of arming
-            self._size -= len(bucket)
+            self._entries -= len(bucket)
             for timer in bucket:
                 fire = timer.fire
-                if fire is None:
-                    self._cancelled -= 1
-                else:
+                if fire is not None:
                     timer.fire = None
-                    fire(timer)
+                    self._armed -= 1
+                    try:
+                        fire(timer)
+                    except Exception:  # the other timers, and the alarm for the next ones, must not be lost with it
+                        _log.exception("a timer's message could not be delivered: %r", timer)
         if self._ticks and self._next == math.inf:
             self._set(self._ticks[0])
 
@@ -125,8 +130,7 @@ class Wheel:
             else:
                 del self._buckets[tick]
         self._ticks = sorted(self._buckets)  # a sorted list is a heap
-        self._size = sum(map(len, self._buckets.values()))
-        self._cancelled = 0
+        self._entries = sum(map(len, self._buckets.values()))
 
 
 class Waiter(Protocol):
