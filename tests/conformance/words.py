@@ -23,6 +23,7 @@ from typing import Any, TypedDict, Unpack
 
 import beamish
 from beamish import (
+    Answer,
     BadReturn,
     CallExit,
     ChildSpec,
@@ -32,7 +33,9 @@ from beamish import (
     Exited,
     FailedToStart,
     GenServer,
+    Ignore,
     Ignored,
+    Init,
     Kill,
     Killed,
     NoConnection,
@@ -40,6 +43,7 @@ from beamish import (
     Normal,
     Pid,
     Ref,
+    Reply,
     Shutdown,
     StartError,
     Stop,
@@ -104,6 +108,11 @@ async def settle(ms: float = 40) -> None:
     await sleep(ms)
 
 
+async def forever() -> None:
+    """`Process.sleep(:infinity)`."""
+    await asyncio.get_running_loop().create_future()
+
+
 # --- Elixir's inspect -------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +171,8 @@ def n(value: Any) -> Any:
             return "PID" if pid is None else n(pid)
         case BaseException():
             return _error(value)
+        case Answer() | Init() | Ignore():
+            return _returned(value)
         case type():
             return Alias(value.__name__)
         case tuple():
@@ -198,6 +209,23 @@ def _error(error: BaseException) -> Any:
             return n(reason)
         case _:
             return "exc", Alias(EXCEPTIONS.get(type(error), type(error).__name__)), Text(error)
+
+
+def _returned(value: Answer[Any] | Init | Ignore) -> Any:
+    """What a callback returned. A state that was not given has no counterpart."""
+    match value:
+        case Init(state=state, then=None):
+            return "ok", n(state)
+        case Init(state=state, then=then):
+            return "ok", n(state), n(then)
+        case Ignore():
+            return "ignore"
+        case Reply(value=reply):
+            return "reply", n(reply)
+        case Stop(reason=reason):
+            return "stop", n(reason)
+        case _:
+            return "noreply"
 
 
 def _call_exit(error: CallExit) -> Any:
