@@ -3,81 +3,119 @@
     limiter = RateLimiter("rate_limiter")
 
     async with supervise([limiter.child_spec(limit=5, per=60.0)]):
-        decision = await limiter.track(client_address)
+        decision = await limiter.track("203.0.113.7")
         if not decision:
-            raise TooManyRequests(retry_after=decision.retry_after)
+            print(f"too many requests; come back in {decision.retry_after:.0f} s")
 
-It is also an example to learn from: the rule is a plain class (`SlidingWindow`) that is given the time; the server gives it
-the time of its node, which never goes back, and which a test moves by hand.
+It is an example to learn from, too. The rule is a plain class (`SlidingWindow`) that is told the time; the server tells it
+that of `monotonic()`, which never goes back (so nobody is let in early when the wall clock is set) and which a test moves by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from types import CoroutineType
-from typing import Any
+import logging
+from collections.abc import Coroutine, Hashable
+from typing import Any, TypeVar
 
 from beamish import GenServer, call, monotonic, telemetry
 
 from ._keys import check_key
 from ._window import Decision, SlidingWindow, check_cost
 
+T = TypeVar("T")
+
+Key = Hashable
+Async = Coroutine[Any, Any, T]
+"""What a call returns before it is awaited."""
+
 TRACK = telemetry.event("rate_limiter.track")
+STATS = telemetry.event("rate_limiter.stats")
+
+SWEEP = 1000
+"""Idle keys forgotten by one tick, at most: half a millisecond's work."""
+
+_log = logging.getLogger("beamish.servers.rate_limiter")
 
 
-class RateLimiter(GenServer[SlidingWindow[Hashable]]):
-    """Started with `limit=5, per=60.0, max_keys=100_000`; see `init`.
+class RateLimiter(GenServer[SlidingWindow[Key]]):
+    """Started with `limit=5, per=60.0, max_keys=100_000, stats_every=60.0`; see `init`.
 
-    At no time are more than `limit` units in the last `per` seconds of a key. A restarted limiter has forgotten everything:
-    it lets up to `limit` units through again.
+    At no time has a key more than `limit` units in the last `per` seconds. A restarted limiter starts from nothing, and lets
+    each key use up to `limit` units again.
 
-    **Memory**: about 260 bytes for each key that has been let through within `per` seconds, and 8 for each time it was.
-    `max_keys` is the bound; when that many keys are in use, a new one is denied until one of them is idle.
-    **Work**: every call takes about the same time, however many keys there are.
+    **Memory**: about 260 bytes for each key that was let through in the last `per` seconds, and 8 for each time it was; requests
+    that are denied take none. When `max_keys` keys are held, a new one is denied until one of those is idle (a limiter that
+    forgot a key instead would forgive it); that is logged, and counted as `turned_away` in `rate_limiter.stats`.
+    **Work**: each call takes about the same time, however many keys there are.
 
-    Keys must be hashable, and a cost is an int, 1 or more; anything else raises in the client that typed it, and the server
-    never sees it.
+    **Errors**: an unhashable key or a cost that is no int from 1 raises where it was typed, and is not sent; in the server it
+    would forgive everybody. ServerDown, NoProcess and CallTimeout are those of every call; the caller decides who may pass then.
     """
 
-    def init(self, *, limit: int = 5, per: float = 60.0, max_keys: int = 100_000) -> SlidingWindow[Hashable]:
-        """At most `limit` units per key in any `per` seconds, for at most `max_keys` keys at a time."""
+    def init(self, *, limit: int = 5, per: float = 60.0, max_keys: int = 100_000, stats_every: float | None = 60.0) -> SlidingWindow[Key]:
+        """Nobody has used anything yet. ValueError, and no start, for a value that makes no sense.
+
+        Every `stats_every` seconds (None: never) the limiter tells its stats, warns if there was no room for new keys, and
+        forgets keys that are idle.
+        """
+        if stats_every is not None:
+            self.send_interval(stats_every, "tell_stats")
         return SlidingWindow(limit, per, max_keys)
 
-    # -- the client's side: what it typed is checked here, for in the server it would be everybody's crash
+    # --- the client's side: look at what was typed, then call
 
-    def track(self, key: Hashable, cost: int = 1) -> CoroutineType[Any, Any, Decision]:
-        """Ask to pass with `cost` units, and count them if the answer is yes; a request that is denied is not counted.
+    def track(self, key: Key, cost: int = 1) -> Async[Decision]:
+        """Ask to pass with `cost` units, and count them if the answer is yes. A request that is denied is not counted.
 
-        In a condition the answer is its `allowed`. A cost above the limit is denied for ever (`retry_after` is inf).
+        In a condition the answer is its `allowed`. A cost above the limit is denied for ever: its `retry_after` is inf.
         """
         check_key(key)
         check_cost(cost)
         return self._track(key, cost)
 
-    def peek(self, key: Hashable, cost: int = 1) -> CoroutineType[Any, Any, Decision]:
-        """What `track` would answer now, without counting anything; `remaining` is what is left before the request."""
+    def peek(self, key: Key, cost: int = 1) -> Async[Decision]:
+        """What `track` would answer now, and nothing is counted. `remaining` is what is left before the request."""
         check_key(key)
         check_cost(cost)
         return self._peek(key, cost)
 
-    def reset(self, key: Hashable) -> CoroutineType[Any, Any, bool]:
+    def reset(self, key: Key) -> Async[bool]:
         """Forgive `key` what it has used. True if there was something to forgive."""
         check_key(key)
         return self._reset(key)
 
-    # -- the server's side
+    # --- the server's side
 
     @call
-    def _track(self, window: SlidingWindow[Hashable], key: Hashable, cost: int) -> Decision:
+    def _track(self, window: SlidingWindow[Key], key: Key, cost: int) -> Decision:
         decision = window.track(key, monotonic(), cost)
         if TRACK.handlers:
             TRACK.execute({"allowed": decision.allowed, "remaining": decision.remaining}, {"key": key, "server": self})
         return decision
 
     @call
-    def _peek(self, window: SlidingWindow[Hashable], key: Hashable, cost: int) -> Decision:
+    def _peek(self, window: SlidingWindow[Key], key: Key, cost: int) -> Decision:
         return window.peek(key, monotonic(), cost)
 
     @call
-    def _reset(self, window: SlidingWindow[Hashable], key: Hashable) -> bool:
+    def _reset(self, window: SlidingWindow[Key], key: Key) -> bool:
         return window.reset(key)
+
+    def handle_info(self, state: SlidingWindow[Key], message: object) -> None:
+        match message:
+            case "tell_stats":
+                state.sweep(monotonic(), SWEEP)
+                _tell(self, state)
+            case _:
+                super().handle_info(state, message)
+
+
+def _tell(server: object, window: SlidingWindow[Key]) -> None:
+    turned_away, window.turned_away = window.turned_away, 0
+    if turned_away:
+        _log.warning(
+            "%r turned away %d requests of new keys: it may hold %d keys, and holds them. Raise max_keys, or limit something coarser first",
+            server, turned_away, window.max_keys, extra={"server": server, "turned_away": turned_away},
+        )  # fmt: skip
+    if STATS.handlers:
+        STATS.execute({"keys": len(window), "max_keys": window.max_keys, "turned_away": turned_away}, {"server": server})

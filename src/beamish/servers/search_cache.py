@@ -3,23 +3,22 @@
     cache = SearchCache[str, list[Page]]("search_cache")
 
     async with supervise([cache.child_spec(limit=1000, ttl=300.0)]):
-        found = await cache.fetch("otp")
-        if found is None:
-            found = await search("otp")
-            cache.cache("otp", found)
+        pages = await cache.fetch("otp")
+        if pages is None:
+            pages = await search("otp")
+            cache.cache("otp", pages)
 
-It is also an example to learn from: a server whose state is a plain class (`Entries`) that knows nothing of processes, whose
-clients are refused where they err, and which tells what it does.
+It is an example to learn from, too. Its state is a plain class (`Entries`) that knows nothing of processes and is tested
+without any. What a client typed is checked in the client. What happens is told by telemetry.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Coroutine, Hashable
 from dataclasses import asdict
 from enum import Enum
-from types import CoroutineType
-from typing import Any, Final, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from beamish import GenServer, call, cast, monotonic, telemetry
 
@@ -29,121 +28,132 @@ from ._keys import check_key
 Query = TypeVar("Query", bound=Hashable)
 Result = TypeVar("Result")
 D = TypeVar("D")
+T = TypeVar("T")
+
+Async = Coroutine[Any, Any, T]
+"""What a call returns before it is awaited."""
 
 FETCH = telemetry.event("search_cache.fetch")
 CACHE = telemetry.event("search_cache.cache")
 STATS = telemetry.event("search_cache.stats")
 
-SWEEP: Final = 1000
-"""Expired entries dropped at most by one tick, which takes about half a millisecond then."""
+SWEEP = 1000
+"""Expired entries dropped by one tick, at most: half a millisecond's work."""
 
 _log = logging.getLogger("beamish.servers.search_cache")
 
 
-class Nothing(Enum):
-    """What stands for "not there", since None may well be a result."""
+class _Miss(Enum):
+    """Not there: a value of its own, since None may be a result."""
 
-    HERE = "nothing"
+    MISS = "miss"
 
 
-class Tick(Enum):
-    """The message that the server sends to itself."""
-
-    STATS = "stats"
+MISS = _Miss.MISS
 
 
 class SearchCache(GenServer[Entries[Query, Result]], Generic[Query, Result]):
     """Started with `limit=100, policy="oldest" | "lru", ttl=None, stats_every=60.0`; see `init`.
 
-    A restarted cache is empty: what it held can be asked for again. Who needs more than that wants a store, not a cache.
+    A restarted cache is empty: what it held can be asked for again.
 
-    **Memory** is that of `limit` entries. **Work**: every call takes the same time, however large the table; only `clear` takes
-    longer the more there is to drop.
+    **Memory**: `limit` entries, and the casts that wait. **Work**: each call and cast takes the same time, however large the
+    table is; only `clear` takes longer the more there is to drop.
 
-    Queries must be hashable; an unhashable one raises TypeError in the client that typed it, and the server never sees it.
+    **Errors**: an unhashable query raises TypeError where it was typed, and is not sent; in the server it would cost everybody
+    the whole table. ServerDown, NoProcess and CallTimeout are those of every call; who can do without an answer takes them for a miss.
     """
 
     def init(
         self, *, limit: int = 100, policy: Policy = "oldest", ttl: float | None = None, stats_every: float | None = 60.0
     ) -> Entries[Query, Result]:
-        """An empty table of at most `limit` entries.
+        """An empty table of at most `limit` entries. ValueError, and no start, for a value that makes no sense.
 
-        When it is full, a new query costs another entry its place: the one stored longest ago ("oldest"), or the one neither
-        fetched nor stored for longest ("lru"). An entry lives `ttl` seconds (None: for ever) after it was last stored.
-        Every `stats_every` seconds (None: never) it logs and tells its stats, and drops what has expired unmet.
+        When the table is full, a new query costs another entry its place: the one stored first ("oldest"), or the one neither
+        fetched nor stored for longest ("lru"). An entry lives for `ttl` seconds after it was last stored (None: for ever).
+        Every `stats_every` seconds (None: never) the cache logs and tells its stats, and drops what expired unseen.
         """
         if stats_every is not None:
-            self.send_interval(stats_every, Tick.STATS)
+            self.send_interval(stats_every, "log_stats")
         return Entries(limit, policy, ttl)
 
-    # -- the client's side: a query is checked here, before it is sent, for in the server it would be everybody's crash
+    # --- the client's side: look at what was typed, then call
 
     @overload
-    def fetch(self, query: Query) -> CoroutineType[Any, Any, Result | None]: ...
+    def fetch(self, query: Query) -> Async[Result | None]: ...
     @overload
-    def fetch(self, query: Query, default: D) -> CoroutineType[Any, Any, Result | D]: ...
-    def fetch(self, query: Query, default: Any = None) -> CoroutineType[Any, Any, Any]:
-        """The result cached for `query`, else `default`. A cached None, False or [] is a hit: pass a default of your own to tell."""
+    def fetch(self, query: Query, default: D) -> Async[Result | D]: ...
+    def fetch(self, query: Query, default: D | None = None) -> Async[Result | D | None]:
+        """The result stored for `query`, else `default`. A stored None, False or [] is a hit; pass a default of your own to tell."""
         check_key(query, "query")
         return self._fetch(query, default)
 
     def cache(self, query: Query, result: Result) -> None:
-        """Store `result`, without waiting: as every cast, it is done before any later call of the same client."""
+        """Store `result` for `query`, and do not wait for it. What the same client asks for later finds it."""
         check_key(query, "query")
         self._cache(query, result)
 
-    def put(self, query: Query, result: Result) -> CoroutineType[Any, Any, None]:
-        """The same, awaited: when it returns, the result is stored."""
+    def put(self, query: Query, result: Result) -> Async[None]:
+        """The same as a call: once it is awaited, the result is stored."""
         check_key(query, "query")
         return self._put(query, result)
 
-    def invalidate(self, query: Query) -> CoroutineType[Any, Any, bool]:
-        """Drop `query`. True if it was there, and had not expired."""
+    def invalidate(self, query: Query) -> Async[bool]:
+        """Drop what is stored for `query`. True if that was something, and had not expired."""
         check_key(query, "query")
         return self._invalidate(query)
 
     @call
     def stats(self, entries: Entries[Query, Result]) -> CacheStats:
-        """Size, hits and misses, and what became of all that was stored, since the start."""
+        """What is in the table, and what became of all that was stored and asked for since the start."""
         return entries.stats()
 
     @call
     def clear(self, entries: Entries[Query, Result]) -> int:
-        """Drop everything and say how many entries that were. The counts go on."""
+        """Drop everything, and say how many entries that were. The counts go on."""
         return entries.clear()
 
-    # -- the server's side
+    # --- the server's side
 
     @call
     def _fetch(self, entries: Entries[Query, Result], query: Query, default: D) -> Result | D:
-        found = entries.fetch(query, Nothing.HERE, monotonic())
+        now = monotonic() if entries.ttl else 0.0  # without a ttl nobody looks at it, and a fetch is a quarter quicker
+        found = entries.fetch(query, MISS, now)
         if FETCH.handlers:
-            FETCH.execute({"hit": found is not Nothing.HERE}, {"query": query, "server": self})
-        return default if found is Nothing.HERE else found
-
-    @call
-    def _put(self, entries: Entries[Query, Result], query: Query, result: Result) -> None:
-        self._store(entries, query, result)
+            FETCH.execute({"hit": found is not MISS}, {"query": query, "server": self})
+        return default if found is MISS else found
 
     @cast
     def _cache(self, entries: Entries[Query, Result], query: Query, result: Result) -> None:
-        self._store(entries, query, result)
+        _store(self, entries, query, result)
 
-    def _store(self, entries: Entries[Query, Result], query: Query, result: Result) -> None:
-        entries.put(query, result, monotonic())
-        if CACHE.handlers:
-            CACHE.execute({"size": len(entries)}, {"query": query, "server": self})
+    @call
+    def _put(self, entries: Entries[Query, Result], query: Query, result: Result) -> None:
+        _store(self, entries, query, result)
 
     @call
     def _invalidate(self, entries: Entries[Query, Result], query: Query) -> bool:
         return entries.invalidate(query, monotonic())
 
     def handle_info(self, state: Entries[Query, Result], message: object) -> None:
-        if message is not Tick.STATS:
-            super().handle_info(state, message)
-            return
-        state.sweep(monotonic(), SWEEP)
-        stats = state.stats()
-        _log.info("%r: %d of %d entries, %.1f %% hits", self, stats.size, stats.limit, 100 * stats.hit_rate)
-        if STATS.handlers:
-            STATS.execute({**asdict(stats), "hit_rate": stats.hit_rate}, {"server": self})
+        match message:
+            case "log_stats":
+                state.sweep(monotonic(), SWEEP)
+                _tell(self, state.stats())
+            case _:
+                super().handle_info(state, message)
+
+
+def _store(server: object, entries: Entries[Query, Result], query: Query, result: Result) -> None:
+    entries.put(query, result, monotonic())
+    if CACHE.handlers:
+        CACHE.execute({"size": len(entries)}, {"query": query, "server": server})
+
+
+def _tell(server: object, stats: CacheStats) -> None:
+    _log.info(
+        "%r holds %d of %d entries; %d hits, %d misses (%.0f %% hits)",
+        server, stats.size, stats.limit, stats.hits, stats.misses, 100 * stats.hit_rate, extra={"server": server, "stats": stats},
+    )  # fmt: skip
+    if STATS.handlers:
+        STATS.execute({**asdict(stats), "hit_rate": stats.hit_rate}, {"server": server})
