@@ -79,7 +79,10 @@ class Address:
         return type(self), (self._name,)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._process if self._name is None else self._name!r})"
+        if self._name is not None:
+            return f"{type(self).__name__}({self._name!r})"
+        name = self._process.name if self._process is not None else None
+        return f"{type(self).__name__}({self._process!r})" if name is None else f"{type(self).__name__}({self._process!r} {name!r})"
 
 
 # Slots are written through their descriptors: `__setattr__` refuses, and this is quicker than object.__setattr__.

@@ -31,8 +31,8 @@ from beamish.errors import NORMAL, SHUTDOWN, BadReturn, BeamishError, Crash, Exi
 if TYPE_CHECKING:
     from beamish.gen_server import GenServer
 
-#: What comes after: nothing, or the rest of it as a coroutine.
-Rest = Coroutine[Any, Any, None] | None
+#: What comes after: nothing, or the rest of it as a coroutine (which returns UNCHANGED: it is nobody's reply).
+Rest = Coroutine[Any, Any, Any] | None
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -139,7 +139,7 @@ class ServerProcess(Process):
                 value.close()
                 self.lay()
                 return False
-            self.go_async(self.settle_later(value, entry), entry)
+            self.go_async(value, entry)
             return False
         if status != RUNNING and not self.looked():
             return False  # it died meanwhile: its answer and its state are dropped
@@ -225,18 +225,6 @@ class ServerProcess(Process):
             raise BadReturn(_report.callback(self.cls, entry), value, _EXPECTED_CALL if client is not None else _EXPECTED)
         return None
 
-    async def settle_later(self, coro: Coroutine[Any, Any, Any], entry: Entry) -> None:
-        value = await coro
-        if self.status == EXITING or self.status == DEAD:
-            return  # it died meanwhile: its answer and its state are dropped
-        client = entry[3]
-        if client is not None and type(value) not in CONTROL:
-            client.answered(value)
-            return
-        rest = self.settle(value, entry)
-        if rest is not None:
-            await rest
-
     def go_on(self, state: Any, then: Any) -> None:
         if state is not UNCHANGED:
             self.state = state
@@ -279,14 +267,14 @@ class ServerProcess(Process):
 
     # -- async handlers
 
-    def go_async(self, rest: Coroutine[Any, Any, None], entry: Entry | None) -> None:
-        """Run `rest` in an eager task; when it is done the process is released, or has ended."""
+    def go_async(self, coro: Coroutine[Any, Any, Any], entry: Entry | None) -> None:
+        """Run a callback's coroutine in an eager task; when that is done the process is released, or has ended."""
         node = self.node
         outer = node.current
         node.current = self
         node.depth += 1
         try:
-            task = eager(self.main(rest, entry), node.loop, self.task_context())
+            task = eager(self.main(coro, entry), node.loop, self.task_context())
         finally:
             node.current = outer
             node.depth -= 1
@@ -301,26 +289,35 @@ class ServerProcess(Process):
         else:
             self.status = SUSPENDED
 
-    async def main(self, rest: Coroutine[Any, Any, None], entry: Entry | None) -> None:
-        """The body of a handler's task."""
-        first = True
+    async def main(self, coro: Coroutine[Any, Any, Any], entry: Entry | None) -> None:
+        """The body of a callback's task. What died meanwhile keeps its death: its answer and its state are dropped."""
         try:
-            await rest
+            value = await coro
+            if value is not UNCHANGED and self.status != EXITING and self.status != DEAD:
+                client = entry[3] if entry is not None else None
+                if client is not None and type(value) not in CONTROL:
+                    client.answered(value)
+                elif entry is not None:
+                    rest = self.settle(value, entry)
+                    if rest is not None:
+                        await rest
         except BaseException as error:
             if type(error) is GeneratorExit:
                 raise  # closed after a KILL
             more = self.fail(error, entry)
-            first = False
             if more is not None:
-                await self.last_words(more, entry)
+                await self.last_words(more)
+            self.task = None
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
-        finally:
+        else:
             self.task = None
-        if first:
-            self.handled()
+            if self.status == EXITING:
+                self.end(self.reason)
+            elif self.status != DEAD:
+                self.release()
 
-    async def last_words(self, more: Coroutine[Any, Any, None], entry: Entry | None) -> None:
+    async def last_words(self, more: Coroutine[Any, Any, Any]) -> None:
         """An async terminate after a crash. What it raises is the reason then."""
         try:
             await more
@@ -328,13 +325,6 @@ class ServerProcess(Process):
             if type(error) is GeneratorExit:
                 raise
             self.end_unless_dead(self.reason if self.status == EXITING else exit_reason(error))
-
-    def handled(self) -> None:
-        """An async handler came to its end by itself."""
-        if self.status == EXITING:
-            self.end(self.reason)
-        elif self.status != DEAD:
-            self.release()
 
     # -- the end
 
@@ -365,7 +355,7 @@ class ServerProcess(Process):
         self.stopped(reason, entry, reply, info)
         return None
 
-    async def stop_later(self, rest: Any, reason: object, entry: Entry | None, reply: Any, info: ExcInfo | None) -> None:
+    async def stop_later(self, rest: Any, reason: object, entry: Entry | None, reply: Any, info: ExcInfo | None) -> Any:
         try:
             await rest
         except (Exception, asyncio.CancelledError) as raised:
@@ -373,6 +363,7 @@ class ServerProcess(Process):
                 info = exc_info(raised)
                 reason = exit_reason(raised)
         self.stopped(reason, entry, reply, info)
+        return UNCHANGED
 
     def stopped(self, reason: object, entry: Entry | None, reply: Any, info: ExcInfo | None) -> None:
         if self.status == DEAD:
@@ -428,11 +419,12 @@ class ServerProcess(Process):
             self.node.arrived(self.name)
         return None
 
-    async def begin_later(self, coro: Coroutine[Any, Any, Any], ack: Client) -> None:
+    async def begin_later(self, coro: Coroutine[Any, Any, Any], ack: Client) -> Any:
         """An async init. `ack` is what the starter waits for: None, or the exception to raise there."""
         value = await coro
         if self.status != EXITING and self.status != DEAD:
             ack.answered(self.begun(value))
+        return UNCHANGED
 
     def end_unless_dead(self, reason: object) -> None:
         if self.status != DEAD:

@@ -12,6 +12,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 Restart = Literal["permanent", "transient", "temporary"]
 Kind = Literal["worker", "supervisor"]
+_SHUTDOWNS: dict[str, float | None] = {"worker": 5.0, "supervisor": None}
+_BY_TYPE: Any = ...  # a shutdown that was not given: as the type says
 _NO_KWARGS: Mapping[str, Any] = {}  # shared: an empty dict for each of 100,000 children is 64 B each
 _RESTARTS, _KINDS = ("permanent", "transient", "temporary"), ("worker", "supervisor")
 
@@ -37,7 +39,7 @@ class ChildSpec(Generic[R_co]):
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=lambda: _NO_KWARGS)
     restart: Restart = "permanent"
-    shutdown: float | Literal["brutal_kill"] | None = 5.0
+    shutdown: float | Literal["brutal_kill"] | None = _BY_TYPE
     type: Kind = "worker"
     significant: bool = False
     name: Any = None
@@ -50,6 +52,8 @@ class ChildSpec(Generic[R_co]):
             raise BadChildSpec(f'restart must be "permanent", "transient" or "temporary". Got: {short(self.restart)}')
         if self.type not in _KINDS:
             raise BadChildSpec(f'type must be "worker" or "supervisor". Got: {short(self.type)}')
+        if self.shutdown is _BY_TYPE:
+            object.__setattr__(self, "shutdown", _SHUTDOWNS[self.type])
         if not _is_shutdown(self.shutdown):
             raise BadChildSpec(
                 f'shutdown must be seconds (0 or more), "brutal_kill", or None to wait for ever. Got: {short(self.shutdown)}'
@@ -62,6 +66,8 @@ class ChildSpec(Generic[R_co]):
         unknown = [name for name in changes if name not in known]
         if unknown:
             raise BadChildSpec(f"a child spec has no {', '.join(map(repr, unknown))}. It has: {', '.join(known)}")
+        if "type" in changes and self.shutdown == _SHUTDOWNS[self.type]:
+            changes.setdefault("shutdown", _BY_TYPE)
         return replace(self, **changes)
 
 

@@ -126,11 +126,14 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
     ack = process.client
     if not isinstance(ack, Client) or ack.request != "init":
         return process
-    try:
-        await wait(ack, process.node, timeout)
-    except BaseException:
-        process.kill()
-        raise
+    if not ack.outcome:
+        try:
+            await expect(ack, process.node, timeout)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            forget(ack, process.node, timeout)
     if ack.outcome == ANSWERED:
         if ack.value is not None:
             raise ack.value
@@ -209,38 +212,49 @@ async def _ask(address: Address, process: ServerProcess, node: Node, me: Process
 
 async def _outcome(address: Address, process: ServerProcess, me: Process | None, entry: Entry, client: Client) -> Any:
     """The reply, or the error that says why there is none."""
+    node = process.node
     timeout = address._timeout  # pyright: ignore[reportPrivateUsage]
     if process.status == DEAD:
         client.failed(process.reason)
-    await wait(client, process.node, timeout)
-    if exiting(me):
+    if not client.outcome:
+        future = expect(client, node, timeout)
+        try:
+            await future
+        finally:
+            if timeout is not None:
+                node.timeouts.remove(client, timeout)
+            if process.waiters is not None:
+                process.waiters.pop(client, None)
+    if me is not None and exiting(me):
         await sleep(0)  # we died during our own call: the cancellation is delivered here
     if client.outcome == ANSWERED:
         return client.value
     if client.outcome == LATE:
         raise CallTimeout.of(address, text(entry), timeout)
-    await window(process.node)
+    await window(node)
     raise ServerDown(address, entry, client.value, text)
 
 
-async def wait(client: Client, node: Node, timeout: float | None) -> None:
-    """Until there is a reply, the server is dead, or `timeout` seconds are over."""
-    if client.outcome:
-        return
+def expect(client: Client, node: Node, timeout: float | None) -> asyncio.Future[None]:
+    """Become one who really waits: the future is done when there is a reply, the server is dead, or it is too late."""
     server = client.server
     if server.waiters is None:
-        server.waiters = {}
-    server.waiters[client] = None
-    client.future = node.loop.create_future()
+        server.waiters = {client: None}
+    else:
+        server.waiters[client] = None
+    client.future = future = node.loop.create_future()
     if timeout is not None:
         node.timeouts.add(client, timeout)
-    try:
-        await client.future
-    finally:
-        if timeout is not None:
-            node.timeouts.remove(client, timeout)
-        if server.waiters is not None:
-            server.waiters.pop(client, None)
+    return future
+
+
+def forget(client: Client, node: Node, timeout: float | None) -> None:
+    """The waiting is over, one way or another."""
+    if timeout is not None:
+        node.timeouts.remove(client, timeout)
+    waiters = client.server.waiters
+    if waiters is not None:
+        waiters.pop(client, None)
 
 
 def _clear(process: ServerProcess, node: Node) -> bool:
@@ -276,25 +290,34 @@ async def took(address: Address, process: ServerProcess, value: Any, name: str, 
     """The rest of a call on the short road whose handler returned more than a value, or to which something happened."""
     node = process.node
     me = node.me()
-    client = process.client if isinstance(process.client, Client) else Client(process, name, me)
+    client = process.client
+    if type(client) is not Client:
+        client = Client(process, name, me)
     entry: Entry = (name, args, kwargs, client)
-    edge = _edge(me, node)
+    edge = None if me is None else _edge(me, node)
     if edge is not None:
         edge.waiting = client
-    outer = node.current
-    node.current = process
-    node.depth += 1
     try:
-        try:
-            if process.took(value, entry):
-                process.release()
-        finally:
-            node.current = outer
-            node.depth -= 1
+        if type(value) is CoroutineType and process.status == RUNNING:
+            process.go_async(value, entry)
+        else:
+            _settle_here(process, node, value, entry)
         return await _outcome(address, process, me, entry, client)
     finally:
         if edge is not None:
             edge.waiting = None
+
+
+def _settle_here(process: ServerProcess, node: Node, value: Any, entry: Entry) -> None:
+    outer = node.current
+    node.current = process
+    node.depth += 1
+    try:
+        if process.took(value, entry):
+            process.release()
+    finally:
+        node.current = outer
+        node.depth -= 1
 
 
 async def raised(address: Address, process: ServerProcess, error: BaseException, name: str, args: Any, kwargs: Any) -> Any:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from types import CoroutineType, EllipsisType
-from typing import Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 from typing import cast as as_type
 
 from beamish import gen
@@ -202,14 +202,16 @@ class ServerMeta(type):
         _collect(as_type(Any, cls))
         return cls
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1:
-            shown = ", ".join([*map(short, args), *(f"{k}={short(v)}" for k, v in kwargs.items())])
-            raise TypeError(
-                f"{cls.__name__}(…) is the address of a server, and takes its name. To start one: "
-                f"await {cls.__name__}.start_link({shown}), or in a supervisor: {cls.__name__}.child_spec({shown})"
-            )
-        return super().__call__(*args)
+    if not TYPE_CHECKING:  # for type checkers `Counter("counter")` is a Counter, by Address.__init__
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            if kwargs or len(args) != 1:
+                shown = ", ".join([*map(short, args), *(f"{k}={short(v)}" for k, v in kwargs.items())])
+                raise TypeError(
+                    f"{cls.__name__}(…) is the address of a server, and takes its name. To start one: "
+                    f"await {cls.__name__}.start_link({shown}), or in a supervisor: {cls.__name__}.child_spec({shown})"
+                )
+            return super().__call__(*args)
 
 
 def _collect(cls: Any) -> None:

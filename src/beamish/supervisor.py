@@ -89,12 +89,17 @@ class ChildCounts:
 class Child:
     """The supervisor's note about one child; the child's process refers to it (`record`)."""
 
-    __slots__ = ("process", "restarting", "spec")
+    __slots__ = ("extra", "process", "restarting", "spec")
 
     def __init__(self, spec: ChildSpec[Any]) -> None:
         self.spec = spec
         self.process: Process | None = None
         self.restarting = False
+        self.extra: tuple[Any, ...] = ()  # what a start function returned beside the process
+
+    def started(self) -> Any:
+        """What `start_child` and `restart_child` answer: what the start function returned."""
+        return (self.address(), *self.extra) if self.extra and self.process is not None else self.address()
 
     def address(self) -> Any:
         if self.process is None:
@@ -253,7 +258,7 @@ class Supervisor(GenServer[Tree]):
         if problem is not None:
             _report(state, child, "start_error", problem.reason, problem.info)
             return _Refused(StartError(problem.reason, child.spec.id))
-        return child.address()
+        return child.started()
 
     @call
     def _delete_child(self, state: Tree, id: Any) -> Any:
@@ -348,6 +353,7 @@ async def _start_function(tree: Tree, child: Child) -> _Failed | None:
         return _Failed(process.reason if process is not None else KILLED)
     child.process = process
     process.record = child
+    child.extra = value[1:] if isinstance(value, tuple) else ()
     return None
 
 
@@ -370,7 +376,7 @@ def _start_failed(tree: Tree, child: Child, error: BaseException) -> _Failed | N
 
 def _added(tree: Tree, child: Child, problem: _Failed | None) -> Any:
     if problem is None:
-        return child.address()
+        return child.started()
     tree.children.pop(child.spec.id, None)
     _report(tree, child, "start_error", problem.reason, problem.info)
     if isinstance(problem.reason, AlreadyStarted):

@@ -11,19 +11,23 @@ A failing handler never breaks the emitter: it is detached, an event says so, th
     True
 
 Names are tuples of words; a dotted string means the same. Handlers run at once, on the emitter's stack, in the order in
-which they were attached. The table is an immutable tuple per event, swapped by assignment: no lock, nothing to wait for.
+which they were attached. The table is an immutable tuple per event, swapped by assignment: to execute takes no lock.
 It is one table for the whole program (threads too), as in Elixir.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from beamish.errors import CallExit, Exit
 
 EventName = tuple[str, ...]
 Measurements = Mapping[str, Any]
@@ -93,6 +97,7 @@ class Guard:
 
 _events: dict[EventName, Event] = {}
 _by_id: dict[object, tuple[Handler, ...]] = {}
+_changing = threading.Lock()  # attach and detach; execute only reads one tuple
 _span_ids = itertools.count(1)
 
 
@@ -127,16 +132,30 @@ def attach_many(
     id: object, events: Iterable[str | Iterable[str]], function: HandlerFunction, config: Any = None, *, keep: bool = False
 ) -> None:
     """One handler, one id, many events. The match is exact: `("a",)` does not hear `("a", "b")`."""
-    if not callable(function):
-        raise TypeError(f"a telemetry handler is a function of (event, measurements, metadata, config). Got: {function!r}")
+    _check_handler(function)
     names = [name_of(one) for one in events]
-    if id in _by_id:
-        raise AlreadyAttached(f"a telemetry handler {id!r} is attached already; detach({id!r}) first, or choose another id")
     handlers = tuple(Handler(id, name, function, config, keep) for name in names)
-    _by_id[id] = handlers
-    for handler in handlers:
-        one = _of(handler.event)
-        one.swap((*one.handlers, handler))
+    with _changing:
+        if id in _by_id:
+            raise AlreadyAttached(f"a telemetry handler {id!r} is attached already; detach({id!r}) first, or choose another id")
+        _by_id[id] = handlers
+        for handler in handlers:
+            one = _of(handler.event)
+            one.swap((*one.handlers, handler))
+
+
+def _check_handler(function: Any) -> None:
+    problem = f"a telemetry handler is a function of (event, measurements, metadata, config). Got: {function!r}"
+    if not callable(function):
+        raise TypeError(problem)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some builtins do not tell
+        return
+    try:
+        signature.bind(None, None, None, None)
+    except TypeError as error:
+        raise TypeError(f"{problem}, with {signature}") from error
 
 
 _of = event  # `event` is a parameter's name above
@@ -144,12 +163,13 @@ _of = event  # `event` is a parameter's name above
 
 def detach(id: object) -> bool:
     """Remove handler `id` from all its events. False when there is none."""
-    handlers = _by_id.pop(id, None)
-    if handlers is None:
-        return False
-    for handler in handlers:
-        one = _of(handler.event)
-        one.swap(tuple(other for other in one.handlers if other.id != id))
+    with _changing:
+        handlers = _by_id.pop(id, None)
+        if handlers is None:
+            return False
+        for handler in handlers:
+            one = _of(handler.event)
+            one.swap(tuple(other for other in one.handlers if other.id != id))
     return True
 
 
@@ -162,8 +182,12 @@ def list_handlers(prefix: str | Iterable[str] = ()) -> list[Handler]:
 def execute(event: str | Iterable[str], measurements: Measurements | float = _NOTHING, metadata: Metadata = _NOTHING) -> None:
     """Tell `event` to its handlers. A bare number is `{"value": number}`. Hot paths keep an `event(…)` and its guard."""
     one = _events.get(name_of(event))
+    if isinstance(measurements, int | float):
+        measurements = {"value": measurements}
+    if not isinstance(measurements, Mapping) or not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"measurements are a mapping or a number, metadata a mapping. Got: {measurements!r} and {metadata!r}")
     if one is not None and one.handlers:
-        one.execute({"value": measurements} if isinstance(measurements, int | float) else measurements, metadata)
+        one.execute(measurements, metadata)
 
 
 class Span:
@@ -200,11 +224,19 @@ def span(prefix: str | Iterable[str], metadata: Metadata = _NOTHING) -> Iterator
         yield said
     except BaseException as error:
         now = time.monotonic()
-        facts = {**metadata, **context, "kind": "error" if isinstance(error, Exception) else "exit", "reason": error}
+        kind, reason = kind_of(error)
+        facts = {**metadata, **context, "kind": kind, "reason": reason, "stacktrace": error.__traceback__}
         event((*words, "exception")).execute({"duration": now - begin, "monotonic_time": now}, facts)
         raise
     now = time.monotonic()
     event((*words, "stop")).execute({**said.measurements, "duration": now - begin, "monotonic_time": now}, {**context, **said.metadata})
+
+
+def kind_of(error: BaseException) -> tuple[str, object]:
+    """`("exit", reason)` for what is an exit in OTP (Exit, a failed call, a cancellation), else `("error", error)`."""
+    if isinstance(error, Exit):
+        return "exit", error.reason
+    return ("error" if isinstance(error, Exception) and not isinstance(error, CallExit) else "exit"), error
 
 
 FAILURE = event("telemetry.handler.failure")
@@ -217,5 +249,9 @@ def _failed(handler: Handler, error: Exception) -> None:
     fate = "kept, as asked" if handler.keep else "detached from all its events"
     _log.error("telemetry handler %r failed at %s and was %s", handler.id, ".".join(handler.event), fate, exc_info=error)
     if FAILURE.handlers and handler.event != FAILURE.name:  # a failing failure handler must not call itself for ever
-        facts = {"event_name": handler.event, "handler_id": handler.id, "handler_config": handler.config, "kind": "error", "reason": error}
-        FAILURE.execute({"monotonic_time": time.monotonic(), "system_time": time.time()}, {**facts, "stacktrace": error.__traceback__})
+        kind, reason = kind_of(error)
+        facts = {
+            "event_name": handler.event, "handler_id": handler.id, "handler_config": handler.config, "kind": kind, "reason": reason,
+            "stacktrace": error.__traceback__,
+        }  # fmt: skip
+        FAILURE.execute({"monotonic_time": time.monotonic(), "system_time": time.time()}, facts)

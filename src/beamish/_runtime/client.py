@@ -35,7 +35,12 @@ class Client:
 
     def answered(self, value: Any) -> None:
         """The reply; only the first counts."""
-        self._end(ANSWERED, value)
+        if not self.outcome:  # as in `_end`, written out for the hot road
+            self.outcome = ANSWERED
+            self.value = value
+            future = self.future
+            if future is not None and not future.done():
+                future.set_result(None)
 
     def failed(self, reason: object) -> None:
         self._end(DOWN, reason)

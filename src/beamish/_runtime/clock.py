@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,7 +28,8 @@ class LoopClock:
     __slots__ = ("call_at", "now")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.now = loop.time
+        # asyncio's loop.time is a Python method around this very function; uvloop's is its own, and cached.
+        self.now: Callable[[], float] = time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         self.call_at = loop.call_at
 
 

@@ -44,7 +44,7 @@ class Wheel:
         self._buckets: dict[int, list[Timer]] = {}
         self._ticks: list[int] = []
         self._alarm: Alarm | None = None
-        self._next = math.inf
+        self._next: float = math.inf
         self._entries = 0  # in the buckets, cancelled ones included
         self._armed = 0
 
@@ -103,24 +103,27 @@ class Wheel:
         self._alarm = self._clock.call_at(tick / 1000, self._expire)
 
     def _expire(self) -> None:
-        now = self._clock.now() * 1000 + 1e-6  # float dust: the loop may call us at exactly the tick
         self._alarm = None
-        self._next = math.inf
+        self._next = -math.inf  # while callbacks run no alarm is set for what they arm: once at the end, for the earliest
+        now = self._clock.now() * 1000 + 1e-6  # float dust: the loop may call us at exactly the tick
         while self._ticks and self._ticks[0] <= now:
             bucket = self._buckets.pop(heapq.heappop(self._ticks))
             bucket.sort(key=_when)  # stable: equal deadlines stay in the order of arming
             self._entries -= len(bucket)
             for timer in bucket:
-                fire = timer.fire
-                if fire is not None:
-                    timer.fire = None
-                    self._armed -= 1
-                    try:
-                        fire(timer)
-                    except Exception:  # the other timers, and the alarm for the next ones, must not be lost with it
-                        _log.exception("a timer's message could not be delivered: %r", timer)
-        if self._ticks and self._next == math.inf:
+                if timer.fire is not None:
+                    self._fire(timer, timer.fire)
+        self._next = math.inf
+        if self._ticks:
             self._set(self._ticks[0])
+
+    def _fire(self, timer: Timer, fire: Callable[[Timer], None]) -> None:
+        timer.fire = None
+        self._armed -= 1
+        try:
+            fire(timer)
+        except Exception:  # the other timers, and the alarm for the next ones, must not be lost with it
+            _log.exception("a timer's message could not be delivered: %r", timer)
 
     def _compact(self) -> None:
         for tick in list(self._buckets):
