@@ -28,7 +28,7 @@ from typing import Any
 import beamish
 from beamish import telemetry
 from beamish._runtime.node import here
-from beamish._runtime.process import DEAD
+from beamish._runtime.process import DEAD, Process
 from beamish.testing import World
 from conformance import words
 
@@ -88,7 +88,7 @@ async def _run(scenario: Any, *, inline: bool) -> list[str]:
 async def _quit(clock: words.VirtualClock) -> None:
     """The virtual machine halts: what the script has left running is killed."""
     node = here()
-    for process in list(node.procs.values()):
+    for process in [one for pair in node.procs.items() for one in pair if isinstance(one, Process)]:
         if process is not node.root and process.status != DEAD:
             process.kill()
     await clock.advance(0.0)
