@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_type
 
-from beamish import ChildSpec, call, supervise
+from beamish import ChildSpec, blocking, call, supervise
 from beamish.servers import CacheStats, Decision, RateLimiter, SearchCache
 
 
@@ -39,6 +39,12 @@ async def what_the_other_verbs_give(cache: SearchCache[str, Page]) -> None:
     assert_type(await cache.invalidate("q"), bool)
     assert_type(await cache.clear(), int)
     assert_type(await cache.stats(), CacheStats)
+
+
+def what_threads_get(cache: SearchCache[str, Page], limiter: RateLimiter) -> None:
+    assert_type(blocking.call(cache.fetch, "q"), Page | None)
+    assert_type(blocking.call(cache.fetch, "q", 1), Page | int)
+    assert_type(blocking.call(limiter.track, "ann"), Decision)
 
 
 async def what_the_cache_refuses(cache: SearchCache[str, Page]) -> None:
