@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: What comes after: nothing, or the rest of it as a coroutine (which returns UNCHANGED: it is nobody's reply).
 Rest = Coroutine[Any, Any, Any] | None
 
+#: What ends a process and nothing else. KeyboardInterrupt and the like end the program too. (A union here costs 0.2 µs a look.)
+ORDINARY = (Exception, asyncio.CancelledError)
+
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _TIMED_OUT: Entry = (INFO, TimedOut(), None, None)
@@ -89,13 +92,14 @@ class ServerProcess(Process):
             assert mbox is not None
             run = self.context().run
             self.status = RUNNING
-            if self.idle is not None:
-                self.disarm()
+            timeout = None if self.idle is None else self.disarm()
             while limit > 0 and mbox:
                 limit -= 1
                 entry = mbox.popleft()
                 name, args, kwargs, client = entry
                 handler = calls.get(name)
+                if name is not SYSTEM:
+                    timeout = None  # any ordinary message cancels it
                 if handler is None or kwargs:
                     if self.handle(entry):
                         continue
@@ -111,6 +115,8 @@ class ServerProcess(Process):
                     continue
                 if not self.took(value, entry):
                     return
+            if timeout is not None:
+                self.arm(timeout)  # a request of the system restarts the full interval
             self.release()
         finally:
             node.current = outer
@@ -162,7 +168,7 @@ class ServerProcess(Process):
         rest = self.context().run(self.fail, error, entry)
         if rest is not None:
             self.go_async(rest, entry)
-        if not isinstance(error, Exception | asyncio.CancelledError):
+        if not isinstance(error, ORDINARY):
             raise error  # KeyboardInterrupt and the like end the program; the process is restored and gone
         return False
 
@@ -254,16 +260,20 @@ class ServerProcess(Process):
         if seconds == 0:
             self.put_first(_TIMED_OUT)
         else:
-            self.idle = self.node.wheel.arm(self.node.clock.now() + seconds, self.fired)
+            self.idle = self.node.wheel.arm(self.node.clock.now() + seconds, self.fired, None, seconds)
 
     def fired(self, timer: Timer) -> None:
         self.idle = None
         self.post(_TIMED_OUT)
 
-    def disarm(self) -> None:
-        if self.idle is not None:
-            self.node.wheel.cancel(self.idle)
-            self.idle = None
+    def disarm(self) -> float | None:
+        """Cancel the Timeout that is armed; its seconds."""
+        timer, self.idle = self.idle, None
+        if timer is None:
+            return None
+        seconds: float = timer.message
+        self.node.wheel.cancel(timer)
+        return seconds
 
     # -- async handlers
 
@@ -308,7 +318,7 @@ class ServerProcess(Process):
             if more is not None:
                 await self.last_words(more)
             self.task = None
-            if not isinstance(error, Exception | asyncio.CancelledError):
+            if not isinstance(error, ORDINARY):
                 raise
         else:
             self.task = None
@@ -347,7 +357,7 @@ class ServerProcess(Process):
             except BaseException as raised:
                 info = exc_info(raised)
                 self.stopped(exit_reason(raised), entry, reply, info)
-                if not isinstance(raised, Exception | asyncio.CancelledError):
+                if not isinstance(raised, ORDINARY):
                     raise
                 return None
             if type(rest) is CoroutineType:

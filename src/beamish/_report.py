@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beamish._runtime.process import Entry, Process
 from beamish._runtime.signals import CONTINUE, INFO, SYSTEM, Mark
 from beamish.errors import Crash, Killed, clean, short
-
-if TYPE_CHECKING:
-    from beamish._loop import ServerProcess
 
 _log = logging.getLogger("beamish.gen_server")
 _crash_log = logging.getLogger("beamish.process")
@@ -63,7 +60,7 @@ def ancestors(process: Process) -> list[object]:
     return found
 
 
-def server_ended(process: ServerProcess, reason: object, entry: Entry | None, info: Any) -> None:
+def server_ended(process: Any, reason: object, entry: Entry | None, info: Any) -> None:
     """The report of a server that ended abnormally. Clean ends and KILL make none."""
     if clean(reason) or isinstance(reason, Killed) or not _log.isEnabledFor(logging.ERROR):
         return

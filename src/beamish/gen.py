@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Never
 from beamish import _report, telemetry
 from beamish._address import Address, at
 from beamish._answers import CONTROL, UNCHANGED, Stop
-from beamish._loop import ServerProcess, exc_info, exit_reason
+from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node, exiting, here
@@ -112,7 +112,7 @@ def _init_raised(process: ServerProcess, error: BaseException, info: Any) -> Bea
     reason = process.reason if process.status == EXITING else exit_reason(error)
     _report.init_failed(process, reason, info)
     process.end(reason)
-    if not isinstance(error, Exception | asyncio.CancelledError):
+    if not isinstance(error, ORDINARY):
         raise error
     return _died(process)
 
@@ -200,7 +200,7 @@ async def _ask(address: Address, process: ServerProcess, node: Node, me: Process
     try:
         if process.status == EXITING:
             client.failed(process.reason)  # it is not alive any more, whatever its finally blocks still do
-        elif _clear(process, node):
+        elif _clear(process, node, system=entry[0] is SYSTEM):
             _on_this_stack(process, node, entry)
         else:
             process.post(entry)
@@ -257,7 +257,7 @@ def forget(client: Client, node: Node, timeout: float | None) -> None:
         waiters.pop(client, None)
 
 
-def _clear(process: ServerProcess, node: Node) -> bool:
+def _clear(process: ServerProcess, node: Node, *, system: bool) -> bool:
     """Make way for a handler on this stack: queued mail goes first, a Timeout is cancelled by any message."""
     if node.depth >= node.limit:
         return False
@@ -267,7 +267,7 @@ def _clear(process: ServerProcess, node: Node) -> bool:
             return False
         node.budget -= mail
         process.drain(mail)
-    if process.status == WAITING:
+    if process.status == WAITING and not system:
         process.disarm()
         process.status = IDLE
     return process.status == IDLE
@@ -443,7 +443,9 @@ def notify(address: Address, name: str | Mark, args: Any, kwargs: Any) -> None:
         raise WrongServer.of(address, text((name, args, kwargs, None)), type(process))
     name, args, kwargs = _as_request(address, process, name, args, kwargs, call=False)
     if CAST.handlers:
-        CAST.execute({"system_time": node.clock.now()}, {"server": address, "pid": process, "request": describe(name), "caller": node.me()})
+        CAST.execute(
+            {"monotonic_time": node.clock.now()}, {"server": address, "pid": process, "request": describe(name), "caller": node.me()}
+        )
     process.post((name, args, kwargs, None))
 
 

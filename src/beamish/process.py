@@ -433,6 +433,8 @@ def cancel_timer(ref: Timer, *, asynchronous: bool = False, info: bool = True) -
 
     `asynchronous=True` returns True at once, and `Cancelled(ref, left)` comes as a message; `info=False` tells nothing.
     """
+    if not isinstance(ref, Timer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return False
     process = ref.target
     left = here().wheel.cancel(ref)
     if isinstance(process, Process) and process.timers is not None:
@@ -447,6 +449,8 @@ def cancel_timer(ref: Timer, *, asynchronous: bool = False, info: bool = True) -
 
 def read_timer(ref: Timer) -> float | bool:
     """The seconds that are left, or False."""
+    if not isinstance(ref, Timer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return False
     return here().wheel.read(ref)
 
 

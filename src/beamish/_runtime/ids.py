@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, Never
 
-_refs = itertools.count(1)
+_refs, _pids = itertools.count(1), itertools.count(1)
 
 
 class Pid:
@@ -14,12 +14,15 @@ class Pid:
     It belongs to one event loop of one interpreter, so it cannot be copied or pickled: send a name instead.
     """
 
-    __slots__ = ("id",)
+    __slots__ = ("_number",)
 
-    id: int
+    _number: int
 
     def __repr__(self) -> str:
-        return f"<0.{self.id}.0>"
+        # Numbered when somebody first looks: 100,000 numbers that nobody reads are 3 MB.
+        if not self._number:
+            self._number = next(_pids)
+        return f"<0.{self._number}.0>"
 
     def __copy__(self) -> Pid:
         return self

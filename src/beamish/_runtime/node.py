@@ -47,7 +47,7 @@ class Node:
 
     __slots__ = (
         "adopted", "armed", "awaited", "budget", "burying", "clock", "closing", "current", "dead", "depth", "floor", "freeze", "ghosts", "grant",
-        "inline", "keeper", "key", "limit", "loop", "marked", "names", "next_id", "pool", "procs", "root", "runq", "since", "thread", "timeouts",
+        "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq", "since", "thread", "timeouts",
         "wheel",
     )  # fmt: skip
 
@@ -58,9 +58,8 @@ class Node:
         self.clock: Clock = clock if clock is not None else LoopClock(loop)
         self.wheel = Wheel(self.clock)
         self.timeouts = Timeouts(self.clock)
-        self.procs: dict[int, Process] = {}
+        self.procs: dict[Process, None] = {}
         self.names: dict[str, Process] = {}
-        self.next_id = 0
         self.runq: deque[Process] = deque()
         self.armed = False  # whether a call_soon of `run` is on its way
         self.pool: list[deque[Entry]] = []
@@ -74,7 +73,7 @@ class Node:
         self.since = 0.0
         self.dead: deque[Process] = deque()
         self.burying = False
-        self.ghosts = 0  # dead processes whose code still runs: only then do sends look at who is sending
+        self.ghosts: dict[Process, None] = {}  # dead ones whose code still runs: only then do sends look at who is sending
         self.adopted: dict[asyncio.Task[Any], TaskProcess] = {}
         self.awaited: dict[str, list[asyncio.Future[None]]] = {}  # names that somebody waits for
         self.closing = False
@@ -157,10 +156,16 @@ class Node:
         task = asyncio.current_task(self.loop)
         return self.adopted.get(task) if task is not None else None
 
-    def haunt(self, by: int) -> None:
-        """Count the dead whose code still runs. While there are any, every call takes the long road, which looks who asks."""
-        self.ghosts += by
-        self.limit = MAX_DEPTH if self.inline and not self.ghosts else 0
+    def haunt(self, process: Process) -> None:
+        """A dead process's code still runs. While there is one, every call takes the long road, which looks at who asks."""
+        self.ghosts[process] = None
+        self.limit = 0
+
+    def lay(self, process: Process) -> None:
+        """It has come to its end."""
+        self.ghosts.pop(process, None)
+        if self.inline and not self.ghosts:
+            self.limit = MAX_DEPTH
 
     def silenced(self) -> bool:
         """Whether the code that runs belongs to a dead process: what it sends never arrives."""

@@ -51,12 +51,12 @@ class Process(Pid):
     """What every kind of process has. Its methods are the runtime's; users see a `Pid`."""
 
     __slots__ = (
-        "ctx", "ghost", "linked", "links", "mbox", "monitors", "name", "node", "parent", "reason", "record", "status", "task",
+        "ctx", "linked", "links", "mbox", "monitors", "name", "node", "parent", "reason", "record", "status", "task",
         "timers", "trap", "waiters", "waiting", "watching",
     )  # fmt: skip
 
     def __init__(self, node: Node, parent: Process | None, name: str | None) -> None:
-        self.id = node.next_id = node.next_id + 1
+        self._number = 0
         self.node = node
         self.status: int = RUNNING
         self.mbox: deque[Entry] | None = None  # made when mail comes, from the node's pool: an empty deque costs 760 B
@@ -73,9 +73,8 @@ class Process(Pid):
         self.timers: dict[Timer, None] | None = None  # timers aimed at it vanish with it
         self.task: asyncio.Task[Any] | None = None
         self.reason: object = None  # of its end: set when EXITING or DEAD
-        self.ghost = False  # killed, but its code still runs
         self.record: Any = None  # its supervisor's note about it; saves that one a dict of 75 B a child
-        node.procs[self.id] = self
+        node.procs[self] = None
         if name is not None:
             node.names[name] = self
         if parent is not None:
@@ -125,7 +124,7 @@ class Process(Pid):
 
     def started(self) -> None:
         if STARTED.handlers:
-            STARTED.execute({"system_time": self.node.clock.now()}, {"pid": self, "server": self.label(), "name": self.name})
+            STARTED.execute({"monotonic_time": self.node.clock.now()}, {"pid": self, "server": self.label(), "name": self.name})
 
     # -- links
 
@@ -171,24 +170,22 @@ class Process(Pid):
         on_stack = status in (RUNNING, LOOK) or (status == EXITING and task is None)
         self.end(KILLED)
         if on_stack or (task is not None and not task.done()):
-            self.ghost = True  # until its code returns: what it sends meanwhile is dropped
-            self.node.haunt(1)
+            self.node.haunt(self)  # until its code returns: what it sends meanwhile is dropped
             self.node.look()
         if task is not None:
             self.node.cut_off(self, task)
 
     def lay(self) -> None:
         """The code of a killed process has come to its end."""
-        if self.ghost:
-            self.ghost = False
-            self.node.haunt(-1)
+        if self.node.ghosts:
+            self.node.lay(self)
 
     def end(self, reason: object) -> None:
         """The one door out: free what it held, then tell the others, in the node's FIFO."""
         node = self.node
         self.status = DEAD
         self.reason = reason
-        del node.procs[self.id]
+        del node.procs[self]
         if self.name is not None and node.names.get(self.name) is self:
             del node.names[self.name]
         if self.timers is not None:
@@ -211,7 +208,9 @@ class Process(Pid):
         """Tell clients, monitors and links of the death. Called once, from the node's FIFO, when names are free."""
         reason = self.reason
         if STOPPED.handlers:
-            STOPPED.execute({"system_time": self.node.clock.now()}, {"pid": self, "name": self.name, "reason": reason})
+            STOPPED.execute(
+                {"monotonic_time": self.node.clock.now()}, {"pid": self, "server": self.label(), "name": self.name, "reason": reason}
+            )
         if self.monitors is not None:
             for ref in list(self.monitors):
                 ref.fire(reason)

@@ -55,9 +55,7 @@ class World:
                 pass  # it gave up during the test, which then has seen that
         await settle()
         left = [
-            process.label()
-            for process in self.node.procs.values()
-            if process is not self.node.root and process not in self.node.adopted.values()
+            process.label() for process in self.node.procs if process is not self.node.root and process not in self.node.adopted.values()
         ]
         timers = len(self.node.wheel)
         self.node.keeper.cancel()
