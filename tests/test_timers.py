@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
+import beamish
+from beamish._runtime.clock import LoopClock
 from beamish._runtime.timers import Timeouts, Timer, Wheel
-from beamish.testing import ManualClock
+from beamish.testing import ManualClock, World, capture_crashes, settle
 
 # Milliseconds as users write them, and what lies between: several timers in one bucket, buckets in a row, the same deadline.
 DELAYS = st.one_of(
@@ -269,8 +271,6 @@ class TestWheel:
 
     def test_on_the_loops_own_time_it_is_never_early(self) -> None:
         async def main() -> list[float]:
-            from beamish._runtime.clock import LoopClock
-
             loop = asyncio.get_running_loop()
             wheel = Wheel(LoopClock(loop))
             early: list[float] = []
@@ -394,3 +394,127 @@ class TestTimeouts:
         timeouts.close()
         advance(clock, 2.0)
         assert log == []
+
+
+# --- the verbs ----------------------------------------------------------------------------------------------------------
+
+
+async def mail() -> list[Any]:
+    """What is in the mailbox of this process now."""
+    found: list[Any] = []
+    while True:
+        try:
+            found.append(await beamish.receive(timeout=0.0))
+        except TimeoutError:
+            return found
+
+
+class TestVerbs:
+    async def test_an_interval_does_not_hide_what_is_due_before_its_next_beat(self, world: World, clock: ManualClock) -> None:
+        interval = beamish.send_interval(10.0, beamish.current(), "beat")
+        await clock.advance(9.5)
+        beamish.send_after(1.0, beamish.current(), "due at 10.5")
+        await clock.advance(1.2)
+        assert await mail() == ["beat", "due at 10.5"]
+        assert beamish.cancel_timer(interval) == pytest.approx(9.3)
+
+    async def test_an_interval_does_not_drift(self, world: World, clock: ManualClock) -> None:
+        interval = beamish.send_interval(0.1, beamish.current(), "beat")
+        await clock.advance(100.0005)
+        assert len(await mail()) in (999, 1000)  # the last beat is due at the very end, give or take the rounding of floats
+        assert beamish.cancel_timer(interval) is not False
+        await clock.advance(1.0)
+        assert await mail() == []
+
+    async def test_beats_that_were_missed_are_left_out(self, world: World, clock: ManualClock) -> None:
+        interval = beamish.send_interval(1.0, beamish.current(), "beat")
+        clock._now += 3.5  # the loop was held up: nothing ran for that long
+        await clock.advance(0.0)
+        assert await mail() == ["beat"]
+        assert beamish.read_timer(interval) == pytest.approx(0.5)
+        await clock.advance(0.6)
+        assert await mail() == ["beat"]
+        beamish.cancel_timer(interval)
+
+    @pytest.mark.parametrize("seconds", [0, 0.0, -1.0, float("nan")])
+    async def test_an_interval_is_more_than_nothing(self, seconds: float) -> None:
+        with pytest.raises(ValueError, match="interval"):
+            beamish.send_interval(seconds, beamish.current(), "beat")
+
+    @pytest.mark.parametrize("seconds", [-1, -0.001, float("nan"), float("inf")])
+    async def test_a_timer_is_set_in_seconds_from_now(self, seconds: float) -> None:
+        with pytest.raises(ValueError, match="seconds"):
+            beamish.send_after(seconds, beamish.current(), "x")
+
+    @pytest.mark.parametrize("seconds", ["1", None, True])
+    async def test_seconds_come_first(self, seconds: Any) -> None:
+        with pytest.raises(TypeError, match="seconds"):
+            beamish.send_after(seconds, beamish.current(), "x")
+
+    async def test_timers_of_a_pid_vanish_with_it(self, world: World, clock: ManualClock) -> None:
+        pid = beamish.spawn(asyncio.Event().wait)
+        timers = [beamish.send_after(10.0, pid, "x"), beamish.send_interval(1.0, pid, "x")]
+        await clock.advance(2.5)
+        assert [beamish.read_timer(timer) for timer in timers] == pytest.approx([7.5, 0.5])
+        beamish.exit(pid, beamish.KILL)
+        assert [beamish.read_timer(timer) for timer in timers] == [False, False]
+        assert [beamish.cancel_timer(timer) for timer in timers] == [False, False]
+        late = beamish.send_after(1.0, pid, "to the dead")
+        assert beamish.read_timer(late) is False
+
+    async def test_a_name_is_looked_up_when_it_fires(self, world: World, clock: ManualClock) -> None:
+        beamish.send_after(1.0, "somebody", "nobody there")
+        beamish.send_after(3.0, "somebody", "here")
+        await clock.advance(2.0)
+        beamish.register("somebody")
+        await clock.advance(2.0)
+        assert await mail() == ["here"]
+        beamish.unregister("somebody")
+
+    async def test_cancelling_later_and_without_a_word(self, world: World, clock: ManualClock) -> None:
+        me = beamish.current()
+        first, second, third = (beamish.send_after(10.0, me, "x") for _ in range(3))
+        assert beamish.cancel_timer(first, asynchronous=True) is True
+        assert await mail() == [beamish.Cancelled(first, 10.0)]
+        assert beamish.cancel_timer(first, asynchronous=True) is True
+        assert await mail() == [beamish.Cancelled(first, False)]
+        assert beamish.cancel_timer(second, asynchronous=True, info=False) is True
+        assert beamish.cancel_timer(third, info=False) is True
+        await clock.advance(20.0)
+        assert await mail() == []
+
+    async def test_what_a_receiver_raises_is_its_own_matter(self, world: World, clock: ManualClock) -> None:
+        """A predicate that cannot bear a message: who sent it, by timer or at once, and all other timers go on."""
+
+        async def picky() -> None:
+            await beamish.receive(lambda message: message["key"] == 1)
+
+        with capture_crashes():
+            for send in (beamish.send, lambda pid, message: beamish.send_after(1.0, pid, message)):
+                pid = beamish.spawn(picky)
+                await settle()
+                send(pid, 5)
+                beamish.send_after(1.0, beamish.current(), "one")
+                beamish.send_after(2.0, beamish.current(), "two")
+                await clock.advance(3.0)
+                assert await mail() == ["one", "two"]
+                assert not beamish.alive(pid)
+
+    async def test_a_message_that_came_with_a_cancellation_is_not_lost(self, world: World) -> None:
+        found: list[Any] = []
+        pids: list[beamish.Pid] = []
+
+        async def body() -> None:
+            pids.append(beamish.current())
+            try:
+                found.append(await beamish.receive())
+            except asyncio.CancelledError:
+                found.append("cancelled")
+            found.extend(await mail())
+
+        task = asyncio.create_task(body())
+        await settle()
+        beamish.send(pids[0], "message")
+        task.cancel()
+        await task
+        assert found == ["cancelled", "message"]
