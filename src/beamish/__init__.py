@@ -3,99 +3,93 @@
 Start reading at `gen_server`, then `supervisor`. The layers are drawn in docs/architecture.md; public names are these:
 """
 
-from beamish import blocking as blocking
-from beamish import errors as errors
-from beamish import sys as sys
-from beamish import telemetry as telemetry
-from beamish._answers import Answer as Answer
-from beamish._answers import Continue as Continue
-from beamish._answers import Hibernate as Hibernate
-from beamish._answers import Ignore as Ignore
-from beamish._answers import Init as Init
-from beamish._answers import NoReply as NoReply
-from beamish._answers import Reply as Reply
-from beamish._answers import Stop as Stop
-from beamish._answers import Timeout as Timeout
-from beamish._client import call as call
-from beamish._client import cast as cast
+from beamish import blocking as blocking, errors as errors, sys as sys, telemetry as telemetry
+from beamish._answers import (
+    Answer as Answer,
+    Continue as Continue,
+    Hibernate as Hibernate,
+    Ignore as Ignore,
+    Init as Init,
+    NoReply as NoReply,
+    Reply as Reply,
+    Stop as Stop,
+    Timeout as Timeout,
+)
+from beamish._client import call as call, cast as cast
 from beamish._report import Status as Status
-from beamish._run import run as run
-from beamish._run import supervise as supervise
+from beamish._run import run as run, supervise as supervise
 from beamish._runtime.client import Client as Client
 from beamish._runtime.clock import Clock as Clock
-from beamish._runtime.ids import Pid as Pid
-from beamish._runtime.ids import Ref as Ref
-from beamish._runtime.signals import Cancelled as Cancelled
-from beamish._runtime.signals import Down as Down
-from beamish._runtime.signals import Exited as Exited
-from beamish._runtime.signals import TimedOut as TimedOut
+from beamish._runtime.ids import Pid as Pid, Ref as Ref
+from beamish._runtime.signals import Cancelled as Cancelled, Down as Down, Exited as Exited, TimedOut as TimedOut
 from beamish._watchdog import Watchdog as Watchdog
-from beamish.child_spec import BadChildSpec as BadChildSpec
-from beamish.child_spec import ChildSpec as ChildSpec
-from beamish.child_spec import child as child
-from beamish.errors import KILL as KILL
-from beamish.errors import KILLED as KILLED
-from beamish.errors import NOPROC as NOPROC
-from beamish.errors import NORMAL as NORMAL
-from beamish.errors import SHUTDOWN as SHUTDOWN
-from beamish.errors import AlreadyStarted as AlreadyStarted
-from beamish.errors import BadReturn as BadReturn
-from beamish.errors import BeamishError as BeamishError
-from beamish.errors import CallExit as CallExit
-from beamish.errors import CallingSelf as CallingSelf
-from beamish.errors import CallTimeout as CallTimeout
-from beamish.errors import Crash as Crash
-from beamish.errors import Deadlock as Deadlock
-from beamish.errors import Exit as Exit
-from beamish.errors import Ignored as Ignored
-from beamish.errors import Kill as Kill
-from beamish.errors import Killed as Killed
-from beamish.errors import NoConnection as NoConnection
-from beamish.errors import NoProc as NoProc
-from beamish.errors import NoProcess as NoProcess
-from beamish.errors import Normal as Normal
-from beamish.errors import Overloaded as Overloaded
-from beamish.errors import ServerDown as ServerDown
-from beamish.errors import Shutdown as Shutdown
-from beamish.errors import StartError as StartError
-from beamish.errors import SupervisorGaveUp as SupervisorGaveUp
-from beamish.errors import WrongLoop as WrongLoop
-from beamish.errors import WrongServer as WrongServer
-from beamish.gen import Request as Request
-from beamish.gen import client as client
-from beamish.gen import reply as reply
-from beamish.gen import stop as stop
+from beamish.child_spec import BadChildSpec as BadChildSpec, ChildSpec as ChildSpec, child as child
+from beamish.errors import (
+    KILL as KILL,
+    KILLED as KILLED,
+    NOPROC as NOPROC,
+    NORMAL as NORMAL,
+    SHUTDOWN as SHUTDOWN,
+    AlreadyStarted as AlreadyStarted,
+    BadReturn as BadReturn,
+    BeamishError as BeamishError,
+    CallExit as CallExit,
+    CallingSelf as CallingSelf,
+    CallTimeout as CallTimeout,
+    Crash as Crash,
+    Deadlock as Deadlock,
+    Exit as Exit,
+    Ignored as Ignored,
+    Kill as Kill,
+    Killed as Killed,
+    NoConnection as NoConnection,
+    NoProc as NoProc,
+    NoProcess as NoProcess,
+    Normal as Normal,
+    Overloaded as Overloaded,
+    ServerDown as ServerDown,
+    Shutdown as Shutdown,
+    StartError as StartError,
+    SupervisorGaveUp as SupervisorGaveUp,
+    WrongLoop as WrongLoop,
+    WrongServer as WrongServer,
+)
+from beamish.gen import Request as Request, client as client, reply as reply, stop as stop
 from beamish.gen_server import GenServer as GenServer
-from beamish.process import alive as alive
-from beamish.process import cancel_timer as cancel_timer
-from beamish.process import current as current
-from beamish.process import demonitor as demonitor
-from beamish.process import down as down
-from beamish.process import exit as exit
-from beamish.process import flag as flag
-from beamish.process import link as link
-from beamish.process import monitor as monitor
-from beamish.process import monotonic as monotonic
-from beamish.process import read_timer as read_timer
-from beamish.process import receive as receive
-from beamish.process import register as register
-from beamish.process import send as send
-from beamish.process import send_after as send_after
-from beamish.process import send_interval as send_interval
-from beamish.process import spawn as spawn
-from beamish.process import spawn_link as spawn_link
-from beamish.process import spawn_monitor as spawn_monitor
-from beamish.process import unlink as unlink
-from beamish.process import unregister as unregister
-from beamish.process import whereis as whereis
-from beamish.supervisor import AlreadyPresent as AlreadyPresent
-from beamish.supervisor import ChildCounts as ChildCounts
-from beamish.supervisor import ChildInfo as ChildInfo
-from beamish.supervisor import FailedToStart as FailedToStart
-from beamish.supervisor import NotFound as NotFound
-from beamish.supervisor import Restarting as Restarting
-from beamish.supervisor import StillRunning as StillRunning
-from beamish.supervisor import Supervisor as Supervisor
-from beamish.supervisor import SupervisorError as SupervisorError
+from beamish.process import (
+    alive as alive,
+    cancel_timer as cancel_timer,
+    current as current,
+    demonitor as demonitor,
+    down as down,
+    exit as exit,
+    flag as flag,
+    link as link,
+    monitor as monitor,
+    monotonic as monotonic,
+    read_timer as read_timer,
+    receive as receive,
+    register as register,
+    send as send,
+    send_after as send_after,
+    send_interval as send_interval,
+    spawn as spawn,
+    spawn_link as spawn_link,
+    spawn_monitor as spawn_monitor,
+    unlink as unlink,
+    unregister as unregister,
+    whereis as whereis,
+)
+from beamish.supervisor import (
+    AlreadyPresent as AlreadyPresent,
+    ChildCounts as ChildCounts,
+    ChildInfo as ChildInfo,
+    FailedToStart as FailedToStart,
+    NotFound as NotFound,
+    Restarting as Restarting,
+    StillRunning as StillRunning,
+    Supervisor as Supervisor,
+    SupervisorError as SupervisorError,
+)
 
 __version__ = "0.1.0"

@@ -86,9 +86,7 @@ class Address:
 
 
 # Slots are written through their descriptors: `__setattr__` refuses, and this is quicker than object.__setattr__.
-_set_process: Any = Address._process.__set__  # type: ignore[attr-defined, union-attr]
-_set_name: Any = Address._name.__set__
-_set_timeout: Any = Address._timeout.__set__  # type: ignore[attr-defined, union-attr]
+_set_process, _set_name, _set_timeout = (vars(Address)[slot].__set__ for slot in ("_process", "_name", "_timeout"))
 
 
 def at(cls: type[A], process: Process) -> A:

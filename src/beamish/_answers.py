@@ -27,7 +27,10 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """`then=Timeout(seconds)`: get `TimedOut()` in handle_info if no message comes for that long; 0.0 if none waits now."""
+    """`then=Timeout(seconds)`: get `TimedOut()` in handle_info if no message comes for that long.
+
+    0.0: if none waits now; `math.inf`: never (OTP's `:infinity`).
+    """
 
     seconds: float
 

@@ -13,13 +13,12 @@ import linecache
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CoroutineType, coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast as cast_type, overload
 
 from beamish import gen
 from beamish._answers import CONTROL, Answer, NoReply, Stop
 from beamish._runtime.node import NODES, here_key
 from beamish._runtime.process import RUNNING
-from beamish.errors import WrongLoop, WrongServer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -138,8 +137,7 @@ def cast(fn: Callable[Concatenate[G, S, P], Awaitable[CastResult] | CastResult])
 
     Nothing tells whether it arrived: an absent server is no error, a crash drops what is queued. Sends keep their order.
     """
-    made: Any = _generate(fn, _CAST, "cast")
-    return made
+    return cast_type("Callable[Concatenate[G, P], None]", _generate(fn, _CAST, "cast"))
 
 
 def _generate(fn: Any, template: str, kind: str) -> Any:
@@ -148,7 +146,8 @@ def _generate(fn: Any, template: str, kind: str) -> Any:
     parameters = list(inspect.signature(fn).parameters.values())
     if len(parameters) < 2 or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:2]):
         raise TypeError(
-            f"a @{kind} handler takes (self, state, …): the state is given to it right after self. Got: {fn.__qualname__}{inspect.signature(fn)}"
+            f"a @{kind} handler takes (self, state, …): the state is given to it right after self. "
+            f"Got: {fn.__qualname__}{inspect.signature(fn)}"
         )
     names = _Names(parameters[2:], fn)
     source = template.format(
@@ -195,7 +194,7 @@ class _Names:
             if p.kind is p.KEYWORD_ONLY and not star:
                 shown.append("*")
             star = star or p.kind in (p.VAR_POSITIONAL, p.KEYWORD_ONLY)
-            prefix = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+            prefix = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
             if p.default is not p.empty:
                 self.defaults[f"default_{p.name}_"] = p.default
                 shown.append(f"{p.name}=default_{p.name}_")

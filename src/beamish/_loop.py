@@ -12,10 +12,11 @@ the process's own context: on the stack through `ctx.run`, in a task because tha
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Coroutine
 from types import CoroutineType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from beamish import _report
 from beamish._address import at, named
@@ -30,6 +31,11 @@ from beamish.errors import NORMAL, SHUTDOWN, BadReturn, BeamishError, Crash, Exi
 
 if TYPE_CHECKING:
     from beamish.gen_server import GenServer
+
+
+def is_coroutine(value: Any) -> TypeGuard[CoroutineType[Any, Any, Any]]:
+    return type(value) is CoroutineType
+
 
 #: What comes after: nothing, or the rest of it as a coroutine (which returns UNCHANGED: it is nobody's reply).
 Rest = Coroutine[Any, Any, Any] | None
@@ -74,12 +80,12 @@ class ServerProcess(Process):
             mbox.append(entry)
             return
         status = self.status
-        if status == DEAD or status == EXITING:
+        if status in (DEAD, EXITING):
             return
         pool = self.node.pool
-        self.mbox = mbox = pool.pop() if pool else deque()
+        self.mbox = mbox = pool.pop() if pool else deque[Entry]()
         mbox.append(entry)
-        if status == IDLE or status == WAITING:
+        if status in (IDLE, WAITING):
             self.node.enqueue(self)
 
     def drain(self, limit: int) -> None:
@@ -140,7 +146,7 @@ class ServerProcess(Process):
     def took(self, value: Any, entry: Entry) -> bool:
         """What a handler on the stack returned. False as in `handle`."""
         client, status = entry[3], self.status
-        if type(value) is CoroutineType:
+        if is_coroutine(value):
             if status == DEAD:
                 value.close()
                 self.lay()
@@ -172,7 +178,7 @@ class ServerProcess(Process):
             raise error  # KeyboardInterrupt and the like end the program; the process is restored and gone
         return False
 
-    def special(self, mark: Mark, args: Any, client: Client | None) -> Any:
+    def special(self, mark: str | Mark, args: Any, client: Client | None) -> Any:
         """Everything that is not a generated call or cast, by the mark that stands in place of a name."""
         cls, server, state = self.cls, self.server, self.state
         if mark is INFO:
@@ -215,7 +221,8 @@ class ServerProcess(Process):
 
     def settle(self, value: Any, entry: Entry) -> Rest:
         """Apply what a handler returned. The plain reply of a call never comes here."""
-        kind, client = type(value), entry[3]
+        kind: type[Any] = type(value)
+        client = entry[3]
         if kind is Reply and client is not None:
             self.go_on(value.state, value.then)
             client.answered(value.value)
@@ -249,13 +256,13 @@ class ServerProcess(Process):
     def put_first(self, entry: Entry) -> None:
         """Ahead of the queue. The status is RUNNING or SUSPENDED, so `release` finds it."""
         if self.mbox is None:
-            self.mbox = self.node.pool.pop() if self.node.pool else deque()
+            self.mbox = self.node.pool.pop() if self.node.pool else deque[Entry]()
         self.mbox.appendleft(entry)
 
     # -- then=Timeout(…)
 
     def arm(self, seconds: float) -> None:
-        if self.mbox:
+        if self.mbox or seconds == math.inf:
             return  # a message waits: it cancels the timeout before it begins
         if seconds == 0:
             self.put_first(_TIMED_OUT)
@@ -408,7 +415,7 @@ class ServerProcess(Process):
 
     def begun(self, value: Any) -> BeamishError | None:
         """What `init` returned. None when the server runs now, else what its starter is to be told."""
-        kind = type(value)
+        kind: type[Any] = type(value)
         if kind not in CONTROL:
             self.state = value
         elif kind is Init:

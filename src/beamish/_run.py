@@ -8,7 +8,7 @@ import inspect
 import signal
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from beamish import _watchdog, gen
 from beamish._runtime.node import here
@@ -21,7 +21,7 @@ from beamish.supervisor import Strategy, Supervisor
 T = TypeVar("T")
 
 
-class supervise:  # noqa: N801  # used as a function: `async with supervise([…]) as sup:`
+class supervise:  # used as a function: `async with supervise([…]) as sup:`
     """Run a supervision tree around a block.
 
     The children are started in order before the block, and stopped last to first after it. If the supervisor ends by itself
@@ -61,7 +61,7 @@ class supervise:  # noqa: N801  # used as a function: `async with supervise([…
         if node.freeze:
             gc.collect()
             gc.freeze()
-        return process.label() if self._name is not None else process.server
+        return cast(Supervisor, process.label())
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._leaving = True
@@ -115,7 +115,7 @@ def run(
     full collection beside 100,000 processes stops a loop for 80-100 ms.
     """
     with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-        return runner.run(_main(main, watchdog))
+        return cast("T | None", runner.run(_main(main, watchdog)))
 
 
 async def _main(main: Any, watchdog: float | None) -> Any:

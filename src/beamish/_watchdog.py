@@ -55,7 +55,7 @@ class Watchdog:
                 self._tell(late)
 
     def _tell(self, late: float) -> None:
-        frame = sys._current_frames().get(self._node.thread)
+        frame = sys._current_frames().get(self._node.thread)  # pyright: ignore[reportPrivateUsage]
         process = self._node.current
         who = "plain asyncio code, or an async handler" if process is None else repr(process.label())
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"

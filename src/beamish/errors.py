@@ -36,7 +36,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
@@ -104,7 +104,7 @@ class Crash:
     def of(cls, error: BaseException) -> Crash:
         frames = tuple(_frames(error.__traceback__))
         error.__traceback__ = None
-        if error.__context__ is not None or error.__cause__ is not None or isinstance(error, BaseExceptionGroup):
+        if error.__context__ is not None or error.__cause__ is not None or hasattr(error, "exceptions"):
             _clear(error)
         return cls(error, frames)
 
@@ -148,7 +148,7 @@ def _clear(error: BaseException) -> None:
         one.__traceback__ = None
         pending += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
-            pending += one.exceptions
+            pending += cast("BaseExceptionGroup[BaseException]", one).exceptions
 
 
 #: For passing, never for matching: `case NORMAL:` would capture everything.
@@ -225,7 +225,7 @@ class ServerDown(CallExit):
             self.__cause__ = reason.error
 
     @property
-    def request(self) -> str:  # type: ignore[override]
+    def request(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._show(self._request)
 
     def __str__(self) -> str:
@@ -247,7 +247,7 @@ class ServerDown(CallExit):
         return type(self), (self.server, self.request, self.reason)
 
     @property
-    def __notes__(self) -> list[str]:  # rendered only when somebody prints the traceback
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # rendered only when somebody prints the traceback
         return [self.reason.text()] if isinstance(self.reason, Crash) and self.reason.frames else []
 
 
@@ -256,7 +256,10 @@ class CallingSelf(CallExit):
 
     @classmethod
     def of(cls, server: object, request: str) -> CallingSelf:
-        text = f"{server!r} called itself with {request} and would wait for ever. Call the plain function instead: {request}.handler(self, state, …)"
+        text = (
+            f"{server!r} called itself with {request} and would wait for ever. Call the plain function instead: "
+            "type(self).method.handler(self, state, …)"
+        )
         return cls(text, server=server, request=request, reason="calling_self")
 
 
@@ -268,7 +271,10 @@ class Deadlock(CallExit):
     @classmethod
     def of(cls, server: object, request: str, cycle: tuple[object, ...]) -> Deadlock:
         way = " → ".join(repr(one) for one in (*cycle, cycle[0]))
-        text = f"{server!r} can't answer {request}: each of these waits for the next: {way}. Make one of the calls a cast, or answer it later with reply()."
+        text = (
+            f"{server!r} can't answer {request}: each of these waits for the next: {way}. "
+            "Make one of the calls a cast, or answer it later with reply()."
+        )
         error = cls(text, server=server, request=request, reason="deadlock")
         error.cycle = cycle
         return error
@@ -283,7 +289,10 @@ class WrongServer(CallExit):
 
     @classmethod
     def of(cls, server: object, request: str, found: type) -> WrongServer:
-        text = f"{server!r} is a {found.__name__}, which has no @call or @cast {request!r}. Use an address of its own class: {found.__name__}(…)"
+        text = (
+            f"{server!r} is a {found.__name__}, which has no @call or @cast {request!r}. "
+            f"Use an address of its own class: {found.__name__}(…)"
+        )
         return cls(text, server=server, request=request, reason="wrong_server")
 
 
@@ -320,7 +329,7 @@ class StartError(BeamishError):
         return f"{self.what!s} did not start: {why}"
 
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         return [self.reason.text()] if isinstance(self.reason, Crash) and self.reason.frames else []
 
 

@@ -12,22 +12,31 @@ import sys
 from asyncio import sleep
 from contextvars import Context
 from dataclasses import dataclass, field
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any
 
 from beamish import _report, telemetry
 from beamish._address import Address, at
-from beamish._answers import CONTROL, UNCHANGED, Stop
-from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason
+from beamish._answers import UNCHANGED, Stop
+from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason, is_coroutine
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
-from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node, exiting, here
-from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, STARTED, WAITING, Entry, MonitorRef, Process
+from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, WAITING, Entry, MonitorRef, Process
 from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
-from beamish.process import Late, awaited
 from beamish.errors import (
-    NORMAL, AlreadyStarted, BeamishError, CallingSelf, CallTimeout, Crash, Deadlock, NoProcess, ServerDown, StartError, WrongLoop, WrongServer,
+    NORMAL,
+    AlreadyStarted,
+    BeamishError,
+    CallingSelf,
+    CallTimeout,
+    Deadlock,
+    NoProcess,
+    ServerDown,
+    StartError,
+    WrongLoop,
+    WrongServer,
+    short,
 )  # fmt: skip
+from beamish.process import Late, awaited
 
 if TYPE_CHECKING:
     from beamish.gen_server import GenServer
@@ -70,8 +79,8 @@ def begin(
     node.current = process
     node.depth += 1
     try:
-        value = ctx.run(cls.init, process.server, *args, **kwargs)
-        if type(value) is CoroutineType:
+        value: Any = ctx.run(cls.init, process.server, *args, **kwargs)
+        if is_coroutine(value):
             process.ctx = ctx
             process.client = ack = Client(process, "init", None)
             process.go_async(process.begin_later(value, ack), None)
@@ -298,7 +307,7 @@ async def took(address: Address, process: ServerProcess, value: Any, name: str, 
     if edge is not None:
         edge.waiting = client
     try:
-        if type(value) is CoroutineType and process.status == RUNNING:
+        if is_coroutine(value) and process.status == RUNNING:
             process.go_async(value, entry)
         else:
             _settle_here(process, node, value, entry)
@@ -421,7 +430,7 @@ def text(entry: Entry) -> str:
         return str(_report.message((args.name, args.args, args.kwargs, None)))
     if isinstance(name, str):
         return str(_report.message(entry))
-    return name.label if name is SYSTEM else _report.short(args)
+    return name.label if name is SYSTEM else short(args)
 
 
 # --- casting ----------------------------------------------------------------------------------------------------------
@@ -508,7 +517,7 @@ async def stop(server: Any, reason: object = NORMAL, timeout: float | None = Non
     if process is me:
         raise CallingSelf.of(address, "stop")
     ref = MonitorRef(None, process, address)
-    process.post((SYSTEM, lambda _: Stop(reason), None, None))
+    process.post((SYSTEM, Stopper(reason), None, None))
     actual = await down(ref, timeout)
     if exiting(me):
         await sleep(0)
@@ -516,6 +525,18 @@ async def stop(server: Any, reason: object = NORMAL, timeout: float | None = Non
         raise CallTimeout.of(address, "stop", timeout)
     if actual != reason:
         raise ServerDown(address, "stop", actual)
+
+
+class Stopper:
+    """The system request to stop."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: object) -> None:
+        self.reason = reason
+
+    def __call__(self, process: ServerProcess) -> Stop[Any]:
+        return Stop(self.reason)
 
 
 def _class_of(process: Any) -> Any:

@@ -22,11 +22,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from types import CoroutineType, EllipsisType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, overload
-from typing import cast as as_type
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, cast as as_type, overload
 
-from beamish import gen
-from beamish import process as _process
+from beamish import gen, process as _process
 from beamish._address import Address, named
 from beamish._client import CastResult
 from beamish._report import Status
@@ -60,7 +58,11 @@ class _Starter:
 
     def bind(self, obj: Any, owner: Any) -> Any:
         start, options = self.start, Options(owner, _name_of(obj))
-        return lambda *args, **kwargs: start(options, args, kwargs)
+
+        def begin(*args: Any, **kwargs: Any) -> Any:
+            return start(options, args, kwargs)
+
+        return begin
 
 
 class StartLink(_Starter):
@@ -182,25 +184,26 @@ def _child_spec(options: Options, args: Any, kwargs: Any) -> ChildSpec[Any]:
     )  # fmt: skip
 
 
-_RESERVED = frozenset(
-    "call cast start start_link start_monitor child_spec options started stop pid with_timeout init terminate handle_call handle_cast "
-    "handle_info handle_continue format_status code_change send_after send_interval own stream".split()
-)
+_RESERVED = frozenset({
+    "call", "cast", "child_spec", "code_change", "format_status", "handle_call", "handle_cast", "handle_continue", "handle_info", "init",
+    "options", "own", "pid", "send_after", "send_interval", "start", "start_link", "start_monitor", "started", "stop", "stream",
+    "terminate", "with_timeout",
+})  # fmt: skip
 
 
 class ServerMeta(type):
     """Collects a class's handlers, and makes its instances addresses without a place for attributes."""
 
-    def __new__(meta, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> ServerMeta:
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> ServerMeta:
         namespace.setdefault("__slots__", ())
         if namespace["__slots__"] != () and name != "GenServer":
             raise TypeError(f"{name} may not have __slots__: a server object is an address; what it knows belongs into its state")
         for key, value in namespace.items():
             if key in _RESERVED and hasattr(value, "handler"):
                 raise TypeError(f"{name}.{key}: every server has a {key!r} of its own; give the handler another name")
-        cls = super().__new__(meta, name, bases, namespace, **keywords)
-        _collect(as_type(Any, cls))
-        return cls
+        made = super().__new__(cls, name, bases, namespace, **keywords)
+        _collect(as_type(Any, made))
+        return made
 
     if not TYPE_CHECKING:  # for type checkers `Counter("counter")` is a Counter, by Address.__init__
 
@@ -217,9 +220,12 @@ class ServerMeta(type):
 def _collect(cls: Any) -> None:
     """The handlers by name, those of base classes included; a plain function that overrides one is an error."""
     requests: dict[str, Any] = {}
-    for base in reversed(cls.__mro__[1:]):
-        requests.update({key: value for key, value in vars(base).items() if hasattr(value, "handler")})
-    for key, value in vars(cls).items():
+    bases: list[Any] = list(reversed(cls.__mro__[1:]))
+    for base in bases:
+        inherited: dict[str, Any] = as_type(Any, dict(vars(base)))
+        requests.update({key: value for key, value in inherited.items() if hasattr(value, "handler")})
+    own: dict[str, Any] = as_type(Any, dict(vars(cls)))
+    for key, value in own.items():
         if hasattr(value, "handler"):
             requests[key] = value
         elif key in requests:
@@ -317,7 +323,7 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
 
     # -- the client's side
 
-    async def call(self, request: Any, timeout: float | None | EllipsisType = ...) -> Any:
+    async def call(self, request: Any, timeout: float | EllipsisType | None = ...) -> Any:
         """Send `request` to `handle_call` and await the reply. `timeout` in seconds, by default that of the address (5.0)."""
         address = self if isinstance(timeout, EllipsisType) else self.with_timeout(timeout)
         return await gen.request(address, REQUEST, request, None)

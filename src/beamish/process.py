@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -88,6 +89,12 @@ def find(target: Target) -> Process | None:
     if found is not None and found.node is not node:
         raise WrongLoop.of(target, "a signal")
     return found
+
+
+def _name(target: Target) -> object:
+    if isinstance(target, Address):
+        return target._name  # pyright: ignore[reportPrivateUsage]
+    return target if isinstance(target, str) else None
 
 
 def _me() -> Process:
@@ -194,7 +201,7 @@ def send(target: Target, message: Any) -> Any:
     """
     process = find(target)
     if process is None:
-        raise NoProcess.of(target, short(message), target if isinstance(target, str) else target._name, here().names)  # type: ignore[union-attr]  # pyright: ignore
+        raise NoProcess.of(target, short(message), _name(target), here().names)
     if not (process.node.ghosts and process.node.silenced()):
         process.post((INFO, message, None, None))
     return message
@@ -221,7 +228,7 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
         raise TimeoutError("receive: no such message is there")
     node = me.node
     future = node.loop.create_future()
-    me.receiver = (matches, future)
+    me.receiver = mine = (matches, future)
     alarm = _Alarm(future)
     if timeout is not None:
         node.timeouts.add(alarm, timeout)
@@ -235,7 +242,7 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
     finally:
         if timeout is not None:
             node.timeouts.remove(alarm, timeout)
-        if me.receiver is not None and me.receiver[1] is future:
+        if me.receiver is mine:
             me.receiver = None
 
 
@@ -281,7 +288,7 @@ def link(target: Target) -> None:
         if process is not None and me.trap:
             me.post((INFO, Exited(process, NOPROC), None, None))
             return
-        raise NoProcess.of(target, "link", target if isinstance(target, str) else None, here().names)
+        raise NoProcess.of(target, "link", _name(target), here().names)
     me.link_to(process)
     process.link_to(me)
 
@@ -375,7 +382,7 @@ def exit(target: Target, reason: object) -> bool:
     if process is None or (node.ghosts and node.silenced()):
         return True
     me = node.me()
-    if process is not me:
+    if me is None or process is not me:
         process.signal(me if me is not None else node.root, reason, by_link=False)
         return True
     if type(reason) is Kill:
@@ -457,8 +464,8 @@ def read_timer(ref: Timer) -> float | bool:
 def _arm(seconds: float, target: Target, message: Any, fire: Callable[[Timer], None]) -> Timer:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"the seconds come first: send_after(seconds, target, message). Got: {seconds!r}")
-    if not seconds >= 0:
-        raise ValueError(f"a timer is set in seconds, 0.0 or more. Got: {seconds!r}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"a timer is set in seconds, 0.0 or more and finite. Got: {seconds!r}")
     node = here()
     by_name = isinstance(target, str) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
     aim: Any = target if by_name else find(target)

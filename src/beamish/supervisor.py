@@ -22,12 +22,23 @@ from beamish._client import call
 from beamish._loop import ServerProcess, exc_info, exit_reason
 from beamish._restart import Fate, Restarts, check_options, decide
 from beamish._runtime.ids import Pid
-from beamish._runtime.node import Node, here
+from beamish._runtime.node import Node
 from beamish._runtime.process import DEAD, IDLE, MonitorRef, Process
 from beamish._runtime.signals import INFO, Exited
-from beamish.child_spec import BadChildSpec, ChildSpec, validate
+from beamish.child_spec import ChildSpec, validate
 from beamish.errors import (
-    KILLED, SHUTDOWN, AlreadyStarted, BadReturn, BeamishError, Crash, Ignored, Kill, Killed, Normal, Shutdown, StartError, clean, short,
+    KILLED,
+    SHUTDOWN,
+    AlreadyStarted,
+    BadReturn,
+    BeamishError,
+    Ignored,
+    Killed,
+    Normal,
+    Shutdown,
+    StartError,
+    clean,
+    short,
 )  # fmt: skip
 from beamish.gen_server import GenServer, ServerMeta
 from beamish.process import awaited, find
@@ -192,7 +203,7 @@ class Supervisor(GenServer[Tree]):
 
     async def terminate_child(self, id: Any) -> None:
         """Stop a child and keep its spec (a temporary one's is forgotten). NotFound."""
-        return _unwrap(await self._terminate_child(id))
+        _unwrap(await self._terminate_child(id))
 
     async def restart_child(self, id: Any) -> Any:
         """Start a child that does not run. NotFound, StillRunning, Restarting, StartError."""
@@ -200,7 +211,7 @@ class Supervisor(GenServer[Tree]):
 
     async def delete_child(self, id: Any) -> None:
         """Forget a child that does not run. NotFound, StillRunning, Restarting."""
-        return _unwrap(await self._delete_child(id))
+        _unwrap(await self._delete_child(id))
 
     async def get_childspec(self, id: Any) -> ChildSpec[Any]:
         """The spec of a child. NotFound."""
@@ -236,7 +247,7 @@ class Supervisor(GenServer[Tree]):
         return _added(state, child, problem) if problem is None or isinstance(problem, _Failed) else _adding(state, child, problem)
 
     @call
-    async def _terminate_child(self, state: Tree, id: Any) -> Any:
+    async def _terminate_child(self, state: Tree, id: Any) -> object:
         child = state.children.get(id)
         if child is None:
             return _not_found(state, id)
@@ -247,7 +258,7 @@ class Supervisor(GenServer[Tree]):
         return None
 
     @call
-    async def _restart_child(self, state: Tree, id: Any) -> Any:
+    async def _restart_child(self, state: Tree, id: Any) -> object:
         child = state.children.get(id)
         refused = _refuse(state, child, id)
         if refused is not None or child is None:
@@ -343,7 +354,7 @@ async def _start_function(tree: Tree, child: Child) -> _Failed | None:
     spec = child.spec
     try:
         value = await spec.start(*spec.args, **spec.kwargs)
-        found = value[0] if isinstance(value, tuple) and value else value
+        found: Any = as_type(Any, value[0] if isinstance(value, tuple) and value else value)
         if not isinstance(found, Address | Pid):
             raise BadReturn(f"the start function of {short(spec.id)}", value, "the address or pid of what it started")
         process = find(found)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from beamish import gen
-from beamish._address import Address, at
+from beamish._address import Address
 from beamish._answers import Reply
 from beamish._loop import ServerProcess
 from beamish._runtime.signals import SYSTEM
@@ -37,9 +37,6 @@ async def replace_state(server: Target, change: Callable[[Any], Any], timeout: f
 
 
 async def _request(server: Target, what: Callable[[Any], Any], timeout: float | None) -> Any:
-    if isinstance(server, str):
-        process = find(server)
-        address: Any = Address(server) if process is None else process.label()
-    else:
-        address = server if isinstance(server, Address) else at(Address, find(server))  # type: ignore[arg-type]  # pyright: ignore
+    process = None if isinstance(server, Address) else find(server)
+    address = server if isinstance(server, Address) else Address(server if process is None else process)
     return await gen.request(address.with_timeout(timeout), SYSTEM, what, None)

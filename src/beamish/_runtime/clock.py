@@ -25,8 +25,6 @@ class Clock(Protocol):
 class LoopClock:
     """The event loop's own time."""
 
-    __slots__ = ("call_at", "now")
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # asyncio's loop.time is a Python method around this very function; uvloop's is its own, and cached.
         self.now: Callable[[], float] = time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time

@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false, reportPrivateUsage=false, reportAttributeAccessIssue=false, reportUnknownVariableType=false
+# mypy: disable-error-code="attr-defined, misc, no-any-return, var-annotated"
 """A task whose first step runs at once, on the stack of whoever makes it: how an `async def` handler begins."""
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ if sys.version_info >= (3, 12):
 else:
     from asyncio import futures, tasks
 
-    _enter: Any = tasks._enter_task  # type: ignore[attr-defined]
-    _leave: Any = tasks._leave_task  # type: ignore[attr-defined]
-    _register: Any = tasks._register_task  # type: ignore[attr-defined]
-    _PyTask: Any = tasks._PyTask  # type: ignore[attr-defined]
+    _enter: Any = tasks._enter_task
+    _leave: Any = tasks._leave_task
+    _register: Any = tasks._register_task
+    _PyTask: Any = tasks._PyTask
 
-    class _EagerTask(_PyTask):  # type: ignore[misc]
+    class _EagerTask(_PyTask):
         """3.11 has no eager_start: this runs the first step in place, and later ones as Python's own Task does.
 
         Written out because most async handlers end in that step: then there is no callback, no registration, and none of
@@ -59,12 +61,12 @@ else:
 
         def set_error(self, error: BaseException) -> None:
             """What leaves a callback's coroutine at all (`ServerProcess.main` handles the rest) ends the program."""
-            futures._PyFuture.set_exception(self, error)  # type: ignore[attr-defined]
+            futures._PyFuture.set_exception(self, error)
             self._Future__log_traceback = False
 
         def suspend(self, awaited: Any) -> None:
             _register(self)
-            if getattr(awaited, "_asyncio_future_blocking", False) and futures._get_loop(awaited) is self._loop and awaited is not self:  # type: ignore[attr-defined]
+            if getattr(awaited, "_asyncio_future_blocking", False) and futures._get_loop(awaited) is self._loop and awaited is not self:
                 awaited._asyncio_future_blocking = False
                 awaited.add_done_callback(self._Task__wakeup, context=self._context)
                 self._fut_waiter = awaited
@@ -78,4 +80,4 @@ else:
 
     def eager(coro: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
         """Start `coro` in `context`. It may be done when this returns."""
-        return _EagerTask(coro, loop, context)  # type: ignore[no-any-return]
+        return _EagerTask(coro, loop, context)

@@ -17,8 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from beamish import SHUTDOWN, CallExit, ChildSpec, NotFound, Supervisor, stop
-from beamish._runtime.clock import Clock, ManualClock
-from beamish._runtime.clock import settle as settle
+from beamish._runtime.clock import Clock, ManualClock, settle as settle
 from beamish._runtime.node import NODES, Node, here_key
 
 R = TypeVar("R")
