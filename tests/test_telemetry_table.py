@@ -239,4 +239,4 @@ async def test_what_is_in_the_event_is_what_the_table_says(row: Row, world: Worl
         await PROVOKE[row.event](world)
     assert heard
     for one in heard:
-        assert (set(one.measurements), set(one.metadata)) == (row.measurements, row.metadata)
+        assert (frozenset(one.measurements), frozenset(one.metadata)) == (row.measurements, row.metadata)

@@ -48,12 +48,12 @@ def what_threads_get(cache: SearchCache[str, Page], limiter: RateLimiter) -> Non
 
 
 async def what_the_cache_refuses(cache: SearchCache[str, Page]) -> None:
-    await cache.fetch(1)  # type: ignore[call-overload]
-    cache.cache("q", "page")  # type: ignore[arg-type]
-    await cache.put(["q"], Page(""))  # type: ignore[arg-type]
-    cache.child_spec(size=5)  # type: ignore[call-arg]
-    cache.child_spec(policy="newest")  # type: ignore[arg-type]
-    found: Page = await cache.fetch("q")  # type: ignore[assignment]
+    await cache.fetch(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    cache.cache("q", "page")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await cache.put(["q"], Page(""))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cache.child_spec(size=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    cache.child_spec(policy="newest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    found: Page = await cache.fetch("q")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     print(found)
 
 
@@ -69,9 +69,9 @@ async def what_the_limiter_gives(limiter: RateLimiter) -> None:
 
 
 async def what_the_limiter_refuses(limiter: RateLimiter) -> None:
-    await limiter.track(["ann"])  # type: ignore[arg-type]
-    await limiter.track("ann", cost="3")  # type: ignore[arg-type]
-    limiter.child_spec(limit="5")  # type: ignore[arg-type]
+    await limiter.track(["ann"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await limiter.track("ann", cost="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    limiter.child_spec(limit="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 class Counting(SearchCache[str, Page]):

@@ -61,7 +61,7 @@ class _Draft:
         self.remaining = remaining
         self.retry_after = retry_after
         self.reset_after = reset_after
-        self.__class__ = Decision  # type: ignore[assignment]
+        self.__class__ = Decision  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 _decision: Callable[[bool, int, int, float, float], Decision] = cast("Any", _Draft)

@@ -1,11 +1,21 @@
 """At most so many requests per key in a time: an exact sliding window, in a process that everybody asks.
 
-    limiter = RateLimiter("rate_limiter")
+    >>> async def main() -> None:
+    ...     limiter = RateLimiter("rate_limiter")
+    ...     async with supervise([limiter.child_spec(limit=2, per=60.0)]):
+    ...         for _ in range(3):
+    ...             decision = await limiter.track("203.0.113.7")
+    ...             if decision:
+    ...                 print("come in;", decision.remaining, "left")
+    ...             else:
+    ...                 print(f"too many requests; come back in {decision.retry_after:.0f} s")
 
-    async with supervise([limiter.child_spec(limit=5, per=60.0)]):
-        decision = await limiter.track("203.0.113.7")
-        if not decision:
-            print(f"too many requests; come back in {decision.retry_after:.0f} s")
+    >>> import asyncio
+    >>> from beamish import supervise
+    >>> asyncio.run(main())
+    come in; 1 left
+    come in; 0 left
+    too many requests; come back in 60 s
 
 It is an example to learn from, too. The rule is a plain class (`SlidingWindow`) that is told the time; the server tells it
 that of `monotonic()`, which never goes back (so nobody is let in early when the wall clock is set) and which a test moves by hand.

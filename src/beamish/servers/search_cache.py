@@ -1,15 +1,26 @@
 """A cache of answers that were expensive to get: a table with a bound, in a process of its own.
 
-    cache = SearchCache[str, list[Page]]("search_cache")
+    >>> async def search(cache: SearchCache[str, list[str]], query: str) -> list[str]:
+    ...     pages = await cache.fetch(query)
+    ...     if pages is None:
+    ...         pages = [f"all about {query}"]          # the expensive part
+    ...         cache.cache(query, pages)
+    ...     return pages
 
-    async with supervise([cache.child_spec(limit=1000, ttl=300.0)]):
-        pages = await cache.fetch("otp")
-        if pages is None:
-            pages = await search("otp")
-            cache.cache("otp", pages)
+    >>> async def main() -> None:
+    ...     cache = SearchCache[str, list[str]]("search_cache")
+    ...     async with supervise([cache.child_spec(limit=1000, ttl=300.0)]):
+    ...         print(await search(cache, "otp"))
+    ...         print(await search(cache, "otp"), (await cache.stats()).hits)
+
+    >>> import asyncio
+    >>> from beamish import supervise
+    >>> asyncio.run(main())
+    ['all about otp']
+    ['all about otp'] 1
 
 It is an example to learn from, too. Its state is a plain class (`Entries`) that knows nothing of processes and is tested
-without any. What a client typed is checked in the client. What happens is told by telemetry.
+without any; what a client typed is checked in the client; what happens is told by telemetry.
 """
 
 from __future__ import annotations
@@ -55,7 +66,8 @@ MISS = _Miss.MISS
 class SearchCache(GenServer[Entries[Query, Result]], Generic[Query, Result]):
     """Started with `limit=100, policy="oldest" | "lru", ttl=None, stats_every=60.0`; see `init`.
 
-    A restarted cache is empty: what it held can be asked for again.
+    A restarted cache is empty: what it held can be asked for again. A result is handed out as it was stored, not copied, so
+    nobody changes it.
 
     **Memory**: `limit` entries, and the casts that wait. **Work**: each call and cast takes the same time, however large the
     table is; only `clear` takes longer the more there is to drop.
