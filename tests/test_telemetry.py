@@ -326,6 +326,13 @@ class TestSpan:
                 raise error
             assert heard[1][2]["kind"] == "exit", error
 
+    def test_an_exit_is_told_by_its_reason_a_failed_call_by_itself(self, heard: Heard) -> None:
+        for error, reason in ((beamish.Exit("bye"), "bye"), (failed := beamish.NoProcess("nobody"), failed)):
+            heard.clear()
+            with pytest.raises(type(error)), span("s"):
+                raise error
+            assert (heard[1][2]["kind"], heard[1][2]["reason"]) == ("exit", reason)
+
     def test_the_context_is_new_each_time_unless_the_caller_brings_one(self, heard: Heard) -> None:
         with span("s"), span("s"):
             pass
