@@ -8,14 +8,39 @@ import pickle
 from typing import Any
 
 import pytest
-from conftest import both_roads
 
 import beamish
 from beamish import (
-    KILL, Answer, AlreadyStarted, CallingSelf, CallTimeout, Continue, Crash, Exit, GenServer, Ignore, Ignored, Init, Killed, NoProcess, NoReply,
-    Normal, Reply, ServerDown, Shutdown, StartError, Stop, TimedOut, Timeout, WrongServer, call, cast, supervise,
+    KILL,
+    AlreadyStarted,
+    Answer,
+    CallingSelf,
+    CallTimeout,
+    Continue,
+    Crash,
+    Exit,
+    GenServer,
+    Ignore,
+    Ignored,
+    Init,
+    Killed,
+    NoProcess,
+    NoReply,
+    Normal,
+    Reply,
+    ServerDown,
+    Shutdown,
+    StartError,
+    Stop,
+    TimedOut,
+    Timeout,
+    WrongServer,
+    call,
+    cast,
+    supervise,
 )  # fmt: skip
 from beamish.testing import ManualClock, World, capture_crashes, settle
+from conftest import both_roads
 
 
 class Counter(GenServer[list[int]]):
@@ -77,7 +102,7 @@ class TestCall:
 
     async def test_a_named_server_answers_through_its_address(self, world: World) -> None:
         counter = Counter("counter")
-        with pytest.raises(NoProcess, match="'counter'"):
+        with pytest.raises(NoProcess, match=r"'counter'"):
             await counter.add(1)
         await world.start_supervised(counter.child_spec(1))
         assert await counter.add(1) == 2
@@ -190,7 +215,7 @@ class TestDeferredReplies:
         server = await world.start_supervised(Deferring.child_spec())
         waiting = asyncio.ensure_future(server.with_timeout(0.2).later())
         await clock.advance(0.3)
-        with pytest.raises(CallTimeout, match="0.2 s"):
+        with pytest.raises(CallTimeout, match=r"0\.2 s"):
             await waiting
         server.answer("too late")
         assert await server.at_once() == "first"
@@ -199,7 +224,8 @@ class TestDeferredReplies:
 class TestAddress:
     async def test_it_is_a_value(self) -> None:
         one, other = Counter("c"), Counter("c")
-        assert one == other and hash(one) == hash(other) and one.with_timeout(1.0) == one
+        assert (one, hash(one)) == (other, hash(other))
+        assert one.with_timeout(1.0) == one
         assert copy.copy(one) is one
         assert pickle.loads(pickle.dumps(one)) == one
         assert repr(one) == "Counter('c')"
@@ -385,7 +411,8 @@ class TestDeadlock:
         cause: Any = down.value.__cause__
         while not isinstance(cause, beamish.Deadlock):
             cause = cause.__cause__
-        assert "Caller('a')" in str(cause) and "Caller('b')" in str(cause)
+        assert "Caller('a')" in str(cause)
+        assert "Caller('b')" in str(cause)
 
 
 async def test_supervise_restarts_with_a_fresh_state() -> None:

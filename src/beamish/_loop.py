@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Coroutine
 from types import CoroutineType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 from beamish import _report
 from beamish._address import at, named
@@ -221,7 +221,7 @@ class ServerProcess(Process):
 
     def settle(self, value: Any, entry: Entry) -> Rest:
         """Apply what a handler returned. The plain reply of a call never comes here."""
-        kind: type[Any] = type(value)
+        kind = type(cast(object, value))
         client = entry[3]
         if kind is Reply and client is not None:
             self.go_on(value.state, value.then)
@@ -415,7 +415,7 @@ class ServerProcess(Process):
 
     def begun(self, value: Any) -> BeamishError | None:
         """What `init` returned. None when the server runs now, else what its starter is to be told."""
-        kind: type[Any] = type(value)
+        kind = type(cast(object, value))
         if kind not in CONTROL:
             self.state = value
         elif kind is Init:

@@ -222,9 +222,9 @@ def _collect(cls: Any) -> None:
     requests: dict[str, Any] = {}
     bases: list[Any] = list(reversed(cls.__mro__[1:]))
     for base in bases:
-        inherited: dict[str, Any] = as_type(Any, dict(vars(base)))
+        inherited = as_type("dict[str, Any]", base.__dict__)
         requests.update({key: value for key, value in inherited.items() if hasattr(value, "handler")})
-    own: dict[str, Any] = as_type(Any, dict(vars(cls)))
+    own = as_type("dict[str, Any]", dict(cls.__dict__))
     for key, value in own.items():
         if hasattr(value, "handler"):
             requests[key] = value
