@@ -225,7 +225,7 @@ class ServerDown(CallExit):
             self.__cause__ = reason.error
 
     @property
-    def request(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def request(self) -> str:  # type: ignore[override]
         return self._show(self._request)
 
     def __str__(self) -> str:
@@ -289,6 +289,9 @@ class WrongServer(CallExit):
 
     @classmethod
     def of(cls, server: object, request: str, found: type) -> WrongServer:
+        if not hasattr(found, "__handlers__"):
+            text = f"{server!r} is no server but a spawned function or an adopted task: it takes messages (send), not {request!r}"
+            return cls(text, server=server, request=request, reason="wrong_server")
         text = (
             f"{server!r} is a {found.__name__}, which has no @call or @cast {request!r}. "
             f"Use an address of its own class: {found.__name__}(…)"

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 from beamish import _report
 from beamish._address import Address
 from beamish._runtime.ids import Pid
-from beamish._runtime.node import Node, here
+from beamish._runtime.node import NODES, Node, here, here_key
 from beamish._runtime.process import DEAD, EXITING, MonitorRef, Process, TaskProcess
 from beamish._runtime.signals import INFO, Cancelled, Down, Exited
 from beamish._runtime.timers import Timer
@@ -408,7 +408,8 @@ def flag(*, trap_exit: bool) -> bool:
 
 def monotonic() -> float:
     """The node's clock now, in seconds: the one that timers and timeouts follow, and that a test moves by hand."""
-    return here().clock.now()
+    node = NODES.get(here_key())  # without the check that `here` adds on 3.11: for the time alone it is 200 ns too dear
+    return (node if node is not None else here()).clock.now()
 
 
 def send_after(seconds: float, target: Target, message: Any) -> Timer:

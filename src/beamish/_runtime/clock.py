@@ -40,6 +40,11 @@ class _ManualAlarm:
     def cancel(self) -> None:
         self.callback = None
 
+    def fire(self) -> None:
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
+
 
 class ManualClock:
     """A clock that stands still until `advance` moves it. Timers, call timeouts and intensity windows all follow it."""
@@ -55,7 +60,16 @@ class ManualClock:
     def call_at(self, when: float, callback: Callable[[], None]) -> Alarm:
         alarm = _ManualAlarm(callback)
         heapq.heappush(self._alarms, (when, next(self._order), alarm))
+        if when <= self._now:  # due already: no time has to pass for it
+            try:
+                asyncio.get_running_loop().call_soon(self._due)
+            except RuntimeError:
+                pass  # no loop runs: whoever advances the clock will come by
         return alarm
+
+    def _due(self) -> None:
+        while self._alarms and self._alarms[0][0] <= self._now:
+            heapq.heappop(self._alarms)[2].fire()
 
     async def advance(self, seconds: float) -> None:
         """Move on by `seconds`, stopping at each alarm on the way so that what it starts sees that moment."""
@@ -67,7 +81,7 @@ class ManualClock:
             when, _, alarm = heapq.heappop(self._alarms)
             if alarm.callback is not None:
                 self._now = max(self._now, when)
-                alarm.callback()
+                alarm.fire()
                 await settle()
         self._now = end
         await settle()
