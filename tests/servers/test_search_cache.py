@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import beamish
-from beamish import KILL, Killed, NoProcess, ServerDown, StartError, blocking, call, supervise
+from beamish import KILL, Ignore, Init, Killed, NoProcess, NoReply, Reply, ServerDown, StartError, Stop, blocking, call, supervise
 from beamish.servers import CacheStats, SearchCache
 from beamish.testing import ManualClock, World, capture_crashes, settle
 from capturing import events
@@ -195,6 +195,30 @@ class TestUnhashableQueries:
     async def test_they_are_not_even_sent(self, world: World) -> None:
         with pytest.raises(TypeError, match="hashable"):  # and not NoProcess
             await Cache("nobody").fetch([])
+
+
+@both_roads
+class TestWhatIsNoResult:
+    async def test_a_coroutine_somebody_forgot_to_await(self, world: World) -> None:
+        async def search() -> str:
+            return "found"
+
+        cache = await world.start_supervised(Cache("cache").child_spec())
+        for use in (lambda one: cache.cache("otp", one), lambda one: cache.put("otp", one), lambda one: cache.fetch("otp", one)):
+            forgotten = search()
+            with pytest.raises(TypeError, match=r"Got a coroutine: .*search\. Await it first"):
+                use(forgotten)
+            forgotten.close()
+        assert await cache.fetch("otp", "not there") == "not there"
+
+    @pytest.mark.parametrize("value", [Stop("now"), Reply(1), NoReply(), Init(1), Ignore()])
+    async def test_what_callbacks_answer_with(self, world: World, value: Any) -> None:
+        cache = await world.start_supervised(Cache("cache").child_spec())
+        with pytest.raises(TypeError, match="a result may not be what callbacks answer with"):
+            cache.cache("otp", value)
+        with pytest.raises(TypeError, match="a default may not"):
+            await cache.fetch("otp", value)
+        assert await cache.fetch("otp") is None
 
 
 @both_roads

@@ -34,7 +34,7 @@ from typing import Any, Generic, TypeVar, overload
 from beamish import GenServer, call, cast, monotonic, telemetry
 
 from ._entries import CacheStats, Entries, Policy
-from ._keys import check_key
+from ._keys import check_key, check_value
 
 Query = TypeVar("Query", bound=Hashable)
 Result = TypeVar("Result")
@@ -73,7 +73,8 @@ class SearchCache(GenServer[Entries[Query, Result]], Generic[Query, Result]):
     table is; only `clear` takes longer the more there is to drop.
 
     **Errors**: an unhashable query raises TypeError where it was typed, and is not sent; in the server it would cost everybody
-    the whole table. ServerDown, NoProcess and CallTimeout are those of every call; who can do without an answer takes them for a miss.
+    the whole table. So does a coroutine for a result, or for a default. ServerDown, NoProcess and CallTimeout are those of every
+    call; who can do without an answer takes them for a miss.
     """
 
     def init(
@@ -98,16 +99,20 @@ class SearchCache(GenServer[Entries[Query, Result]], Generic[Query, Result]):
     def fetch(self, query: Query, default: D | None = None) -> Async[Result | D | None]:
         """The result stored for `query`, else `default`. A stored None, False or [] is a hit; pass a default of your own to tell."""
         check_key(query, "query")
+        if default is not None:
+            check_value(default, "default")
         return self._fetch(query, default)
 
     def cache(self, query: Query, result: Result) -> None:
         """Store `result` for `query`, and do not wait for it. What the same client asks for later finds it."""
         check_key(query, "query")
+        check_value(result, "result")
         self._cache(query, result)
 
     def put(self, query: Query, result: Result) -> Async[None]:
         """The same as a call: once it is awaited, the result is stored."""
         check_key(query, "query")
+        check_value(result, "result")
         return self._put(query, result)
 
     def invalidate(self, query: Query) -> Async[bool]:
