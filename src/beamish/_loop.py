@@ -94,32 +94,30 @@ class ServerProcess(Process):
         node.current = self
         node.depth += 1
         try:
-            mbox, calls, server = self.mbox, self.calls, self.server
+            mbox, handler_of, server = self.mbox, self.calls.get, self.server
             assert mbox is not None
             run = self.context().run
-            self.status = RUNNING
             timeout = None if self.idle is None else self.disarm()
-            while limit > 0 and mbox:
+            self.status = RUNNING
+            self.client = False
+            while mbox and limit > 0:
                 limit -= 1
-                entry = mbox.popleft()
-                name, args, kwargs, client = entry
-                handler = calls.get(name)
-                if name is not SYSTEM:
-                    timeout = None  # any ordinary message cancels it
-                if handler is None or kwargs:
-                    if self.handle(entry):
-                        continue
-                    return
-                # What `handle` does, written out for the plain case: 0.3 µs of 1 a message.
-                self.client = client if client is not None else False
+                name, args, kwargs, client = entry = mbox.popleft()
+                handler = handler_of(name)
+                if client is not None or handler is None or kwargs or timeout is not None:
+                    if name is not SYSTEM:
+                        timeout = None  # any ordinary message cancels it
+                    if not self.handle(entry):
+                        return
+                    self.client = False
+                    continue
+                # What `handle` does, written out for a cast: 0.3 µs of 0.9.
                 try:
                     value = run(handler, server, self.state, *args)
                 except BaseException as error:
                     self.raised(error, entry)
                     return
-                if value is None and client is None and self.status == RUNNING:
-                    continue
-                if not self.took(value, entry):
+                if (value is not None or self.status != RUNNING) and not self.took(value, entry):
                     return
             if timeout is not None:
                 self.arm(timeout)  # a request of the system restarts the full interval

@@ -110,12 +110,20 @@ def run(
     """`asyncio.run` for a program of processes: `main` is one, so it may link, monitor and receive.
 
     SIGINT and SIGTERM end it with SHUTDOWN: the trees are stopped in order, each within its shutdown times, and `run` returns
-    None (exit code 0). `watchdog`: log the process, handler and stack that hold the loop up for longer than that (seconds;
+    None (exit code 0); a second one cuts that short. `watchdog`: log the process, handler and stack that hold the loop up for longer than that (seconds;
     None: do not look). What is alive after a `supervise` block has started is taken out of the garbage collector's sight: a
     full collection beside 100,000 processes stops a loop for 80-100 ms.
     """
     with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
         return cast("T | None", runner.run(_main(main, watchdog)))
+
+
+def _asked_to_end(main: Process) -> None:
+    """The first signal ends in order, as long as that takes; the next one does not wait for shutdown times any more."""
+    if main.alive:
+        main.signal(main.node.root, SHUTDOWN, by_link=False)
+    elif main.task is not None:
+        main.task.cancel()
 
 
 async def _main(main: Any, watchdog: float | None) -> Any:
@@ -125,7 +133,7 @@ async def _main(main: Any, watchdog: float | None) -> Any:
     loop = node.loop
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(number, me.signal, node.root, SHUTDOWN)
+            loop.add_signal_handler(number, _asked_to_end, me)
         except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or a system without them
             break
     dog = _watchdog.Watchdog(watchdog) if watchdog is not None else None

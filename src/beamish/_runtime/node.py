@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 from beamish._runtime.clock import Clock, LoopClock
 from beamish._runtime.process import CURRENT, DEAD, EXITING, LOOK, QUEUED, RUNNING, Entry, Process, TaskProcess
 from beamish._runtime.timers import Timeouts, Wheel
+from beamish.errors import WrongLoop
 
 _log = logging.getLogger("beamish.node")
 
@@ -24,8 +25,8 @@ _log = logging.getLogger("beamish.node")
 MAX_DEPTH = 20
 #: A slice of the run queue, and what a turn of the loop should cost at most (seconds).
 SLICE = 0.001
-#: Messages that one process handles before the next has its turn.
-BURST = 8
+#: Messages that one process handles before the next has its turn; and when there is no next one.
+BURST, ALONE = 8, 32
 #: Handler runs per loop turn, callers' stacks included: adaptive between the two.
 MIN_GRANT, MAX_GRANT = 2, 32
 #: Deaths told of in one go; a longer row goes on in the next turn of the loop.
@@ -80,7 +81,8 @@ class Node:
         self.closing = False
         self.freeze = False  # whether to hide from the garbage collector what a tree has started
         self.root = Root(self)
-        self.keeper = loop.create_task(self._keep(), name="beamish-keeper")
+        self.keeper: Any = loop.create_task(self._keep(), name="beamish-keeper")
+        self.keeper._log_destroy_pending = False  # a loop that is closed without ending its tasks is its owner's affair
         _forget_closed()
         NODES[self.key] = self
 
@@ -104,7 +106,7 @@ class Node:
             while runq:
                 process = runq.popleft()
                 if process.status == QUEUED:
-                    process.drain(BURST)
+                    process.drain(BURST if runq else ALONE)
                 if monotonic() > end:
                     break
         finally:
@@ -281,7 +283,14 @@ def here() -> Node:
     node = NODES.get(here_key())
     if node is not None and (sys.version_info >= (3, 12) or node.loop is asyncio.get_running_loop()):
         return node
-    return Node(asyncio.get_running_loop())
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongLoop(
+            "no event loop runs in this thread, so no server can be reached from it. In a program without asyncio: "
+            "with beamish.blocking.run([…]) as rt: rt.call(server.method, …); in a worker thread: beamish.blocking.call(server.method, …)"
+        ) from None
+    return Node(loop)
 
 
 def _laid(process: Process, task: asyncio.Task[Any]) -> None:
