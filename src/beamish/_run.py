@@ -110,9 +110,9 @@ def run(
     """`asyncio.run` for a program of processes: `main` is one, so it may link, monitor and receive.
 
     SIGINT and SIGTERM end it with SHUTDOWN: the trees are stopped in order, each within its shutdown times, and `run` returns
-    None (exit code 0); a second one cuts that short. `watchdog`: log the process, handler and stack that hold the loop up for longer than that (seconds;
-    None: do not look). What is alive after a `supervise` block has started is taken out of the garbage collector's sight: a
-    full collection beside 100,000 processes stops a loop for 80-100 ms.
+    None (exit code 0); a second one cuts that short. `watchdog`: log the process, handler and stack that hold the loop up for
+    longer than that (seconds; None: do not look). What is alive after a `supervise` block has started is taken out of the
+    garbage collector's sight: a full collection beside 100,000 processes stops a loop for 80-100 ms.
     """
     with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
         return cast("T | None", runner.run(_main(main, watchdog)))

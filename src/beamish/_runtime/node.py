@@ -81,8 +81,8 @@ class Node:
         self.closing = False
         self.freeze = False  # whether to hide from the garbage collector what a tree has started
         self.root = Root(self)
-        self.keeper: Any = loop.create_task(self._keep(), name="beamish-keeper")
-        self.keeper._log_destroy_pending = False  # a loop that is closed without ending its tasks is its owner's affair
+        self.keeper = loop.create_task(self._keep(), name="beamish-keeper")
+        cast(Any, self.keeper)._log_destroy_pending = False  # a loop that is closed without ending its tasks is its owner's affair
         _forget_closed()
         NODES[self.key] = self
 
