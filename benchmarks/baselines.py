@@ -7,10 +7,12 @@ import asyncio
 import gc
 import time
 from contextlib import suppress
+from itertools import cycle, islice
 from types import TracebackType
 from typing import TypeAlias
 
 from benchmarks.harness import Suite, resident_bytes, timed
+from benchmarks.work import KEYS, Heartbeat, busy, by_many
 
 suite = Suite()
 
@@ -85,6 +87,61 @@ class RestartedServer(AServer):
         return state[0]
 
 
+class AsyncServer(AServer):
+    """The same, whose handler is a coroutine function."""
+
+    async def run(self) -> None:
+        while True:
+            kind, by, reply = await self.queue.get()
+            assert reply is not None
+            result = await self.handle(kind, by, self.state)
+            if not reply.done():
+                reply.set_result(result)
+
+    async def handle(self, kind: str, by: int, state: list[int]) -> int:
+        state[0] += by
+        return state[0]
+
+
+class SuspendingServer(AsyncServer):
+    async def handle(self, kind: str, by: int, state: list[int]) -> int:
+        await asyncio.sleep(0)
+        state[0] += by
+        return state[0]
+
+
+class BusyServer(AServer):
+    """The same, whose handler computes."""
+
+    def handle_call(self, kind: str, by: int, state: list[int]) -> int:
+        busy()
+        state[0] += by
+        return state[0]
+
+    async def run(self) -> None:
+        while True:
+            kind, by, reply = await self.queue.get()
+            result = self.handle_call(kind, by, self.state)
+            if reply is not None and not reply.done():
+                reply.set_result(result)
+
+
+class TableServer(AServer):
+    """A dict behind the queue."""
+
+    async def run(self) -> None:
+        table = dict.fromkeys(KEYS, 1)
+        while True:
+            key, _, reply = await self.queue.get()
+            assert reply is not None
+            reply.set_result(table[key])
+
+    async def fetch(self, key: str) -> int:
+        reply: asyncio.Future[int] = self.loop.create_future()
+        self.queue.put_nowait((key, 0, reply))
+        return await reply
+
+
 @suite.variant("call", "asyncio: Queue + Future", n=20_000, baseline=True)
 async def call(n: int) -> float:
     async with AServer() as server:
@@ -111,6 +168,35 @@ async def call_by_name(n: int) -> float:
         with timed(n) as clock:
             for _ in range(n):
                 await names["counter"].call(1)
+    return clock.each
+
+
+@suite.variant("call, 100 clients", "asyncio: Queue + Future", n=20_000, baseline=True)
+async def call_by_many(n: int) -> float:
+    async with AServer() as server:
+
+        async def client(calls: int) -> None:
+            for _ in range(calls):
+                await server.call(1)
+
+        return await by_many(n, client)
+
+
+@suite.variant("call, async handler", "asyncio: Queue + Future, async handler", n=20_000, baseline=True)
+async def call_async(n: int) -> float:
+    async with AsyncServer() as server:
+        with timed(n) as clock:
+            for _ in range(n):
+                await server.call(1)
+    return clock.each
+
+
+@suite.variant("call, async handler that suspends", "asyncio: Queue + Future, async handler", n=20_000, baseline=True)
+async def call_suspending(n: int) -> float:
+    async with SuspendingServer() as server:
+        with timed(n) as clock:
+            for _ in range(n):
+                await server.call(1)
     return clock.each
 
 
@@ -146,6 +232,15 @@ async def start(n: int) -> float:
     return clock.each
 
 
+@suite.variant("stop", "asyncio: cancel the tasks, gather them", n=10_000, baseline=True)
+async def stop_all(n: int) -> float:
+    servers = [AServer() for _ in range(n)]
+    await servers[-1].call(1)
+    with timed(n) as clock:
+        await stop(servers)
+    return clock.each
+
+
 @suite.variant("memory of an idle server", "asyncio: Task + Queue, running", n=20_000, baseline=True, unit="B", alone=True)
 async def memory(n: int) -> float:
     gc.collect()
@@ -161,6 +256,45 @@ async def stop(servers: list[AServer]) -> None:
     for server in servers:
         server.task.cancel()
     await asyncio.gather(*(server.task for server in servers), return_exceptions=True)
+
+
+@suite.variant("1 ms heartbeat, 1 flooding client", "asyncio: Queue + Future", n=300, baseline=True)
+async def heartbeat_beside_one(n: int) -> list[float]:
+    async with BusyServer() as server, Heartbeat(n) as heart:
+        while heart.beats:
+            await server.call(1)
+            server.cast(1)
+    return heart.late
+
+
+@suite.variant("1 ms heartbeat, 100 clients", "asyncio: Queue + Future", n=300, baseline=True)
+async def heartbeat_beside_many(n: int) -> list[float]:
+    async def client(_: int) -> None:
+        while heart.beats:
+            await server.call(1)
+            server.cast(1)
+
+    async with BusyServer() as server, Heartbeat(n) as heart:
+        await by_many(1, client)
+    return heart.late
+
+
+@suite.variant("timer", "asyncio: loop.call_later, cancel", n=100_000, baseline=True)
+async def timer(n: int) -> float:
+    loop = asyncio.get_running_loop()
+    with timed(n) as clock:
+        for _ in range(n):
+            loop.call_later(60.0, nobody_listens, 1).cancel()
+    return clock.each
+
+
+@suite.variant("a cache's hit", "asyncio: a dict behind Queue + Future", n=20_000, baseline=True)
+async def cache_hit(n: int) -> float:
+    async with TableServer() as server:
+        with timed(n) as clock:
+            for key in islice(cycle(KEYS), n):
+                await server.fetch(key)
+    return clock.each
 
 
 def nobody_listens(value: int) -> None:
