@@ -39,7 +39,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = pyfuncitem._fixtureinfo.argnames
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
-    fresh = pyfuncitem.funcargs.get("world") or World(arguments.get("clock"), inline=bool(arguments.get("inline", True)))
+    found = pyfuncitem.funcargs.get("world")
+    fresh = found if isinstance(found, World) else World(arguments.get("clock"), inline=bool(arguments.get("inline", True)))
 
     async def body() -> None:
         async with fresh:

@@ -13,7 +13,7 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast as cast_type
 
 from beamish._address import Address
 from beamish._run import supervise
@@ -31,13 +31,13 @@ class Runtime:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    @overload
-    def call(self, fn: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    @overload
-    def call(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    def call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run `fn(*args)` (a server's method, or any function, async or not) on the loop, and wait for what it returns."""
-        return _on(self._loop, fn, args, kwargs)
+    def call(self, fn: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `await fn(*args)` on the loop (a server's call, or any async function), and wait for what it returns."""
+        return cast_type("T", _on(self._loop, fn, args, kwargs))
+
+    def cast(self, fn: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run a plain `fn(*args)` on the loop: a server's cast."""
+        _on(self._loop, fn, args, kwargs)
 
 
 @contextmanager
@@ -76,17 +76,18 @@ def run(children: Iterable[ChildSpec[Any]] = (), **options: Any) -> Iterator[Run
         raise box["error"]
 
 
-@overload
-def call(fn: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
-@overload
-def call(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a server's method on the application's loop, from one of its worker threads (a `def` endpoint, say).
+def call(fn: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Await a server's call on the application's loop, from one of its worker threads (a `def` endpoint, say).
 
     The loop is that of the address's process; for a named address, the only one in this program that runs servers (WrongLoop
     when there are several: use the `Runtime` of `blocking.run`). On a loop's own thread RuntimeError, instead of a deadlock.
     """
-    return _on(_loop_of(fn), fn, args, kwargs)
+    return cast_type("T", _on(_loop_of(fn), fn, args, kwargs))
+
+
+def cast(fn: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """The same for a server's cast: it has been sent when this returns."""
+    _on(_loop_of(fn), fn, args, kwargs)
 
 
 def _loop_of(fn: Callable[..., Any]) -> asyncio.AbstractEventLoop:
