@@ -47,6 +47,8 @@ class Door:
             self.socket.close()
             raise
         self.connections = ServerState()
+        self.headers: list[tuple[bytes, bytes]] = []
+        """Of every answer, also of requests that run already: the list stays the same one."""
         self.closing = asyncio.Event()
         """Set when the service ends: streams that have no end of their own end then."""
 
@@ -77,6 +79,14 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        ended = await super().on_tick(counter)
+        headers = self._door.headers
+        if self.server_state.default_headers is not headers:
+            headers[:] = self.server_state.default_headers
+            self.server_state.default_headers = headers
+        return ended
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what was accepted: requests that run, connections in the backlog, and requests on their way over open connections.
 
@@ -85,7 +95,7 @@ class _Uvicorn(uvicorn.Server):
         state = self.server_state
         self.release()
         await self._take_backlog()
-        state.default_headers = [*state.default_headers, CLOSE]
+        self._door.headers.append(CLOSE)
         await self._wait(min(LINGER, self._grace))
         for connection in list(state.connections):
             connection.shutdown()  # idle ones close now, the others after their answer
