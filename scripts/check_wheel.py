@@ -52,16 +52,13 @@ class Links(HTMLParser):
         self.found += [value for name, value in attrs if name == wanted and value]
 
 
-def main(wheel: Path, package_only: bool) -> None:
+def main(wheel: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="beamish-wheel-") as folder:
         home = Path(folder)
         python = make_environment(home / "venv")
         pip(python, "install", str(wheel))
         check_package(python, home)
         print("ok: imports with nothing but itself; py.typed is there")
-        if package_only:
-            print("NOT CHECKED, as --package-only was given: entry points, the service, its page and assets")
-            return
         pip(python, "install", f"{wheel}[web]")
         entry_points = check_package(python, home)
         check_entry_points(python, home, entry_points)
@@ -195,7 +192,6 @@ def expect(fact: bool, text: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Prove that a built wheel is whole.")
     parser.add_argument("wheel", type=Path)
-    parser.add_argument("--package-only", action="store_true", help="leave out the entry points and the service")
     options = parser.parse_args()
     expect(options.wheel.is_file(), f"there is no wheel {options.wheel}")
-    main(options.wheel.resolve(), options.package_only)
+    main(options.wheel.resolve())
