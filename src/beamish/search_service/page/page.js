@@ -198,16 +198,23 @@ function crashButton(name) {
   return button;
 }
 
+let events;
+
+// A page that nobody sees does not watch.
 function watch() {
-  const events = new EventSource("/events");
+  events?.close();
+  if (document.hidden) return;
+  events = new EventSource("/events");
   events.onmessage = (event) => show(JSON.parse(event.data));
   events.onerror = () => {
-    live(events.readyState === EventSource.CLOSED ? "down" : "connecting", "reconnecting");
-    if (events.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    setTimeout(watch, 2000);
+    live("connecting", "reconnecting");
+    if (events.readyState === EventSource.CLOSED) setTimeout(watch, 2000); // else the browser tries again by itself
   };
 }
 
+document.addEventListener("visibilitychange", watch);
+addEventListener("pagehide", () => events.close());
+addEventListener("pageshow", (event) => event.persisted && watch());
 watch();
 const first = new URLSearchParams(location.search).get("q");
 if (first) ask(first);
