@@ -58,7 +58,7 @@ class ServerProcess(Process):
         self.cls = cls
         self.calls = cls.__handlers__
         self.state: Any = None
-        self.client: Client | Process | Literal[False] | None = None  # of the request in hand; see `gen.client`
+        self.client: Client | Process | Literal[False] | None = False  # of the request in hand; see `gen.client`
         self.idle: Timer | None = None  # then=Timeout(…), while it runs
         self.server: Any = at(cls, self)
 
@@ -67,7 +67,7 @@ class ServerProcess(Process):
 
     def clear(self) -> None:
         self.state = None
-        self.client = None
+        self.client = False
         if self.idle is not None:
             self.node.wheel.cancel(self.idle)
             self.idle = None
@@ -260,16 +260,17 @@ class ServerProcess(Process):
     # -- then=Timeout(…)
 
     def arm(self, seconds: float) -> None:
-        if self.mbox or seconds == math.inf:
-            return  # a message waits: it cancels the timeout before it begins
+        if seconds == math.inf or (self.mbox and any(entry[0] is not SYSTEM for entry in self.mbox)):
+            return  # a message waits (requests of the system do not count): it cancels the timeout before it begins
         if seconds == 0:
-            self.put_first(_TIMED_OUT)
+            self.post(_TIMED_OUT)
         else:
             self.idle = self.node.wheel.arm(self.node.clock.now() + seconds, self.fired, None, seconds)
 
     def fired(self, timer: Timer) -> None:
-        self.idle = None
-        self.post(_TIMED_OUT)
+        if self.status == WAITING:  # else mail has come: an ordinary message cancels, one of the system starts it anew
+            self.idle = None
+            self.post(_TIMED_OUT)
 
     def disarm(self) -> float | None:
         """Cancel the Timeout that is armed; its seconds."""
@@ -420,11 +421,8 @@ class ServerProcess(Process):
             self.state = value.state
             self.go_on(UNCHANGED, value.then)
         elif kind is Ignore:
-            self.end(NORMAL)
             return Ignored(self.cls.__name__)
         elif kind is Stop:
-            _report.init_failed(self, value.reason, None)
-            self.end(value.reason)
             return StartError(value.reason, self.cls.__name__)
         else:
             raise BadReturn(f"{self.cls.__name__}.init", value, "the state, Init(state, then=…), Ignore() or Stop(reason)")
@@ -438,8 +436,17 @@ class ServerProcess(Process):
         """An async init. `ack` is what the starter waits for: None, or the exception to raise there."""
         value = await coro
         if self.status != EXITING and self.status != DEAD:
-            ack.answered(self.begun(value))
+            problem = self.begun(value)
+            ack.answered(problem)  # before the end: that would fail all who wait
+            if problem is not None:
+                self.abandon(problem)
         return UNCHANGED
+
+    def abandon(self, problem: BeamishError) -> None:
+        """`init` said that no server is to run."""
+        reason = problem.reason if isinstance(problem, StartError) else NORMAL
+        _report.init_failed(self, reason, None)
+        self.end(reason)
 
     def end_unless_dead(self, reason: object) -> None:
         if self.status != DEAD:

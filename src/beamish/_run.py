@@ -72,6 +72,11 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
             except CallExit:
                 pass  # it ended by itself at the same moment: the tree is down, which is all that was wanted
             return
+        if error is None:
+            try:
+                await asyncio.sleep(0)  # the block ended before the cancellation came: take it here
+            except asyncio.CancelledError:
+                pass
         if self._task is not None:
             self._task.uncancel()
         if error is None or isinstance(error, asyncio.CancelledError | CallExit):

@@ -12,12 +12,13 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast as cast_type
 
 from beamish._address import Address
 from beamish._run import supervise
-from beamish._runtime.node import NODES
+from beamish._runtime.node import NODES, here
 from beamish.child_spec import ChildSpec
 from beamish.errors import WrongLoop
 
@@ -108,9 +109,40 @@ def _on(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], args: Any, kwar
         running = None
     if running is not None:
         raise RuntimeError("this thread runs an event loop, which a blocking call would stop; `await` the method instead")
+    answer: Future[Any] = Future()
+    try:
+        loop.call_soon_threadsafe(_begin, answer, fn, args, kwargs)
+    except RuntimeError as error:  # closed
+        raise _ended(fn) from error
+    return answer.result()
+
+
+def _begin(answer: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """On the loop: run the function in a task, and hand on what becomes of it. Who waits must hear of the loop's end too."""
+    node = here()
+
+    def at_end() -> None:
+        if not answer.done():
+            answer.set_exception(_ended(fn))
+
+    def done(task: asyncio.Task[Any]) -> None:
+        node.at_end.remove(at_end)
+        if answer.done():
+            return
+        if task.cancelled():
+            answer.set_exception(_ended(fn))
+        elif error := task.exception():
+            answer.set_exception(error)
+        else:
+            answer.set_result(task.result())
 
     async def ask() -> Any:
         value = fn(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
 
-    return asyncio.run_coroutine_threadsafe(ask(), loop).result()
+    node.at_end.append(at_end)
+    node.loop.create_task(ask()).add_done_callback(done)
+
+
+def _ended(fn: Callable[..., Any]) -> WrongLoop:
+    return WrongLoop(f"the event loop that {fn!r} was to run on has ended", server=getattr(fn, "__self__", None))

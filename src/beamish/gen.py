@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import sleep
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ from beamish._address import Address, at
 from beamish._answers import UNCHANGED, Stop
 from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason, is_coroutine
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
-from beamish._runtime.node import Node, exiting, here
+from beamish._runtime.node import Node, exiting, here, here_key
 from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, WAITING, Entry, MonitorRef, Process
 from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
 from beamish.errors import (
     NORMAL,
+    SHUTDOWN,
     AlreadyStarted,
     BeamishError,
     CallingSelf,
@@ -90,6 +92,8 @@ def begin(
             problem = ack.value if ack.outcome == ANSWERED else _died(process)
         else:
             problem = process.begun(value)
+            if problem is not None:
+                process.abandon(problem)
     except BaseException as error:
         info = exc_info(error)
         problem = _init_raised(process, error, info)
@@ -139,7 +143,13 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
         try:
             await expect(ack, process.node, timeout)
         except BaseException:
-            process.kill()
+            _unlink_from_starter(process)
+            if process.cls.__kind__ == "supervisor":  # what it has started is stopped in order first
+                ref = MonitorRef(None, process, process)
+                process.begin_exit(SHUTDOWN)
+                await awaited(ref, None)
+            else:
+                process.kill()
             raise
         finally:
             forget(ack, process.node, timeout)
@@ -148,24 +158,37 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
             raise ack.value
         return process
     if ack.outcome == LATE:
-        if process.linked and process.parent is not None:
-            process.parent.unlink_from(process)  # as in OTP: no EXIT of a start that timed out
-            process.linked = False
+        _unlink_from_starter(process)
         process.kill()
         raise StartError("timeout", process.label())
     raise _died(process)
 
 
+def _unlink_from_starter(process: ServerProcess) -> None:
+    """As in OTP: no EXIT comes of a start that timed out, nor of one that its starter gave up."""
+    if process.linked and process.parent is not None:
+        process.parent.unlink_from(process)
+        process.linked = False
+
+
 async def start(
-    cls: type[GenServer[Any]], args: Any, kwargs: Any, *, name: str | None = None, link: bool = True, timeout: float | None = None
+    cls: type[GenServer[Any]],
+    args: Any,
+    kwargs: Any,
+    *,
+    name: str | None = None,
+    link: bool = True,
+    timeout: float | None = None,
+    on_begin: Callable[[ServerProcess], object] | None = None,
 ) -> ServerProcess:
     """Start a server for whoever runs this: linked to the process, or to the node's root when plain asyncio code asks."""
     node = here()
     me = node.me()
-    if exiting(me):
-        await sleep(0)
+    await _not_dead(me)
     try:
         process = begin(node, cls, args, kwargs, (me or node.root) if link else None, name)
+        if on_begin is not None:
+            on_begin(process)
         if process.status != IDLE:
             await begun(process, timeout)
     except StartError:
@@ -183,10 +206,7 @@ async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) ->
     node = here()
     me = node.me()
     process = await _find(address, node, name, args, kwargs)
-    if exiting(me):
-        await sleep(0)  # the dead ask nothing; a pending cancellation is delivered here
-        if me is not None and me.status == DEAD:
-            raise asyncio.CancelledError
+    await _not_dead(me)
     if node.budget <= node.floor and not node.spend():
         await sleep(0)
         process = await _find(address, node, name, args, kwargs)
@@ -197,6 +217,14 @@ async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) ->
     if CALLS.handlers:
         return await _traced(address, process, node, me, entry)
     return await _ask(address, process, node, me, entry)
+
+
+async def _not_dead(me: Process | None) -> None:
+    """The dead ask nothing and start nothing; a cancellation that is pending is delivered here."""
+    if exiting(me):
+        await sleep(0)
+        if me is not None and me.status == DEAD:
+            raise asyncio.CancelledError
 
 
 async def _ask(address: Address, process: ServerProcess, node: Node, me: Process | None, entry: Entry) -> Any:
@@ -301,7 +329,7 @@ async def took(address: Address, process: ServerProcess, value: Any, name: str, 
     me = node.me()
     client = process.client
     if type(client) is not Client:
-        client = Client(process, name, me)
+        process.client = client = Client(process, name, me)
     entry: Entry = (name, args, kwargs, client)
     edge = None if me is None else _edge(me, node)
     if edge is not None:
@@ -395,8 +423,8 @@ def _check_cycle(me: Process, server: Process, address: Address, entry: Entry) -
     one = server
     while one is not me:
         way.append(one)
-        if one.waiting is None or len(way) > 1000:
-            return
+        if one.waiting is None or one.waiting.outcome != PENDING or len(way) > 1000:
+            return  # nobody waits there, or whoever does has its answer and will see it at its next turn
         one = one.waiting.server
     if server is me:
         raise CallingSelf.of(address, text(entry))
@@ -494,11 +522,12 @@ def _caller(node: Node) -> Process | None:
 
 
 def reply(client: Client, value: Any) -> None:
-    """Answer a call, from any process, at any time. Second and late replies are dropped; so is one from the dead."""
+    """Answer a call, from any process or thread, at any time. Second and late replies are dropped; so is one from the dead."""
     node = client.server.node
-    if node.ghosts and node.silenced():
-        return
-    client.answered(value)
+    if here_key() != node.key:  # a worker thread: the loop has to be woken, and only it may touch the client's future
+        node.loop.call_soon_threadsafe(client.answered, value)
+    elif not (node.ghosts and node.silenced()):
+        client.answered(value)
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -518,7 +547,10 @@ async def stop(server: Any, reason: object = NORMAL, timeout: float | None = Non
         raise CallingSelf.of(address, "stop")
     ref = MonitorRef(None, process, address)
     process.post((SYSTEM, Stopper(reason), None, None))
-    actual = await down(ref, timeout)
+    try:
+        actual = await down(ref, timeout)
+    finally:
+        ref.stop()
     if exiting(me):
         await sleep(0)
     if actual is UNCHANGED:

@@ -167,9 +167,13 @@ async def _start(options: Options, args: Any, kwargs: Any) -> Any:
 
 
 async def _start_monitor(options: Options, args: Any, kwargs: Any) -> Any:
-    process = await gen.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout)
-    address = _address(options, process)
-    return address, _process.monitor(address)
+    refs: list[MonitorRef] = []
+
+    def watch(process: Any) -> None:
+        refs.append(_process.monitor(_address(options, process)))
+
+    process = await gen.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, on_begin=watch)
+    return _address(options, process), refs[0]
 
 
 def _address(options: Options, process: Any) -> Any:

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 from beamish import _report
 from beamish._address import Address
@@ -127,10 +127,10 @@ class _Adopted(TaskProcess):
     def exit_reason(self, task: asyncio.Task[Any]) -> object:
         if task.cancelled():
             return SHUTDOWN
-        error = task.exception()
+        # Not task.exception(): whoever owns the task is to retrieve that, or to be told that nobody did.
+        error: BaseException | None = cast(Any, task)._exception
         if error is None:
             return NORMAL
-        # The task's owner gets this exception too, with its traceback: only a copy of the frames is ours.
         return error.reason if isinstance(error, Exit) else Crash(error)
 
 
@@ -143,11 +143,11 @@ class _Function(TaskProcess):
     __slots__ = ()
 
     def exit_reason(self, task: asyncio.Task[Any]) -> object:
-        if task.cancelled():
-            return SHUTDOWN
-        error = task.exception()
+        error = asyncio.CancelledError("cancelled, but not by an exit signal") if task.cancelled() else task.exception()
         if error is None:
             return NORMAL
+        if task.cancelled() and self.node.ending():
+            return SHUTDOWN
         info = type(error), error, error.__traceback__
         reason = error.reason if isinstance(error, Exit) else Crash.of(error)
         _report.task_ended(self, reason, info)
@@ -178,11 +178,18 @@ def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: An
     if not callable(fn):
         raise TypeError(f"spawn takes a function and its arguments. Got: {short(fn)}")
     node = here()
+    _living(node)
     process = _Function(node, parent, None)
     process.started()
     process.task = node.loop.create_task(_body(fn, args, kwargs), name=f"beamish-{process!r}", context=process.task_context())
     process.task.add_done_callback(process.finished)
     return process
+
+
+def _living(node: Node) -> None:
+    """The dead start nothing and arm nothing: their code, which is still unwinding, is told so."""
+    if node.ghosts and node.silenced():
+        raise asyncio.CancelledError("this process is dead")
 
 
 async def _body(fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
@@ -324,7 +331,11 @@ async def down(target: Target | MonitorRef, timeout: float | None = None) -> Dow
     if ref.delivered is not None:
         _take(ref)
         return ref.delivered
-    found = await awaited(ref, timeout)
+    try:
+        found = await awaited(ref, timeout)
+    finally:
+        if ref is not target:
+            ref.stop()
     if found is None:
         raise TimeoutError(f"{ref.target!r} was still alive after {timeout} s")
     return found
@@ -390,9 +401,12 @@ def exit(target: Target, reason: object) -> bool:
     elif me.trap:
         me.post((INFO, Exited(me, reason), None, None))
         return True
-    elif me.status != EXITING:
-        me.status, me.reason = EXITING, reason
-        me.mbox = None
+    elif me.status not in (EXITING, DEAD):
+        if node.current is me or me.task is asyncio.current_task():
+            me.status, me.reason = EXITING, reason  # it dies when this, its own code, has unwound
+            me.mbox = None
+        else:
+            me.begin_exit(reason)  # said in a task that it started
     raise asyncio.CancelledError(f"{me.label()!r} exits: {short(reason)}")
 
 
@@ -468,6 +482,7 @@ def _arm(seconds: float, target: Target, message: Any, fire: Callable[[Timer], N
     if not 0 <= seconds < math.inf:
         raise ValueError(f"a timer is set in seconds, 0.0 or more and finite. Got: {seconds!r}")
     node = here()
+    _living(node)
     by_name = isinstance(target, str) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
     aim: Any = target if by_name else find(target)
     timer = node.wheel.arm(node.clock.now() + seconds, fire, aim, message)

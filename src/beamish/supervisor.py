@@ -10,6 +10,7 @@ times in `max_seconds` (3 in 5 s) end the supervisor with SHUTDOWN, which is its
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from beamish._loop import ServerProcess, exc_info, exit_reason
 from beamish._restart import Fate, Restarts, check_options, decide
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node
-from beamish._runtime.process import DEAD, IDLE, MonitorRef, Process
-from beamish._runtime.signals import INFO, Exited
+from beamish._runtime.process import DEAD, EXITING, IDLE, MonitorRef, Process
+from beamish._runtime.signals import INFO, Down, Exited
 from beamish.child_spec import ChildSpec, validate
 from beamish.errors import (
     KILLED,
@@ -160,7 +161,14 @@ class Supervisor(GenServer[Tree]):
         me = as_type(ServerProcess, self._process)
         me.trap = True
         tree = Tree(me, strategy, max_restarts, max_seconds)
-        for spec in validate(children):
+        try:
+            return await self._start_children(tree, validate(children))
+        except asyncio.CancelledError:
+            await _stop_all(tree)  # the start was given up
+            raise
+
+    async def _start_children(self, tree: Tree, specs: list[ChildSpec[Any]]) -> Tree | Stop[Any]:
+        for spec in specs:
             child = Child(spec)
             tree.children[spec.id] = child
             problem = _start(tree, child)
@@ -404,6 +412,8 @@ async def _adding(tree: Tree, child: Child, start: Coroutine[Any, Any, _Failed |
 
 def _ended(tree: Tree, child: Child, reason: object) -> Any:
     """By itself: what its restart type and the reason say."""
+    if tree.me.node.ending():
+        return None  # everything is being stopped: nothing is restarted any more
     fate = decide(child.spec.restart, reason)
     if fate is Fate.RESTART or not clean(reason):
         _report(tree, child, "child_terminated", reason)
@@ -484,7 +494,8 @@ def _try_again(tree: Tree, child: Child, problem: _Failed) -> None:
 
 async def _stop_all(tree: Tree) -> None:
     for child in reversed(list(tree.children.values())):
-        await _stop_child(tree, child)
+        if tree.me.status != DEAD:
+            await _stop_child(tree, child)
 
 
 async def _stop_child(tree: Tree, child: Child) -> None:
@@ -509,12 +520,22 @@ async def shut_down(source: Process, process: Process, shutdown: float | str | N
         process.kill()
     else:
         process.signal(source, SHUTDOWN, by_link=False)
-    down = await awaited(ref, as_type("float | None", shutdown))
+    down = await _through_the_end(source, ref, as_type("float | None", shutdown))
     if down is None:
         process.kill()
-        down = await awaited(ref, None)
+        down = await _through_the_end(source, ref, None)
     assert down is not None
     return down.reason
+
+
+async def _through_the_end(source: Process, ref: MonitorRef, timeout: float | None) -> Down | None:
+    """Wait, also while asyncio cancels every task because the loop ends: this is what is to be done then."""
+    while True:
+        try:
+            return await awaited(ref, timeout)
+        except asyncio.CancelledError:
+            if not source.node.ending() or source.status in (EXITING, DEAD):
+                raise
 
 
 def _brutal(shutdown: object) -> bool:

@@ -47,10 +47,9 @@ class Node:
     """The runtime of one event loop. `inline=False` sends every call through the mailbox: same traces, for tests."""
 
     __slots__ = (
-        "adopted", "armed", "awaited", "budget", "burying", "clock", "closing", "current", "dead", "depth", "floor", "freeze", "ghosts",
-        "grant",
-        "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq", "since", "thread", "timeouts",
-        "wheel",
+        "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closing", "current", "dead", "depth", "floor",
+        "freeze", "ghosts", "grant", "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq",
+        "since", "thread", "timeouts", "wheel",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None, *, inline: bool = True) -> None:
@@ -78,6 +77,7 @@ class Node:
         self.ghosts: dict[Process, None] = {}  # dead ones whose code still runs: only then do sends look at who is sending
         self.adopted: dict[asyncio.Task[Any], TaskProcess] = {}
         self.awaited: dict[str, list[asyncio.Future[None]]] = {}  # names that somebody waits for
+        self.at_end: list[Callable[[], None]] = []  # what is to be done when the loop has ended
         self.closing = False
         self.freeze = False  # whether to hide from the garbage collector what a tree has started
         self.root = Root(self)
@@ -242,6 +242,8 @@ class Node:
     def _close_down(self) -> None:
         self.wheel.close()
         self.timeouts.close()
+        for callback in self.at_end:
+            callback()
         if NODES.get(self.key) is self:
             del NODES[self.key]
 
@@ -270,12 +272,21 @@ class Root(Process):
         raise AssertionError("the root traps exits")
 
     async def stop_trees(self) -> None:
-        """Shut down what hangs here, last started first, each within its own shutdown time."""
-        while self.links:
-            process = next(reversed(self.links))
-            del self.links[process]
-            if Node.stop_tree is not None and process.status != DEAD:
-                await Node.stop_tree(process)
+        """Shut down every tree, last started first, each within its own shutdown time: the end of the loop.
+
+        A tree hangs here, or on a task (a main that was adopted, say), or on nobody (`start`). Adopted tasks are asyncio's.
+        """
+        while True:
+            tops = [process for process in self.node.procs if process is not self and self._is_top(process)]
+            if not tops or Node.stop_tree is None:
+                return
+            await Node.stop_tree(tops[-1])
+
+    def _is_top(self, process: Process) -> bool:
+        if process.task is not None and process.task in self.node.adopted:
+            return False
+        parent = process.parent
+        return parent is None or parent is self or parent.status == DEAD or isinstance(parent, TaskProcess)
 
 
 def here() -> Node:

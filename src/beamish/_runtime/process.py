@@ -324,7 +324,7 @@ class TaskProcess(Process):
         if self.status == DEAD:
             return  # killed: `Node.cut_off` sees to the rest
         if self.status == EXITING:
-            if not task.cancelled():
+            if not task.cancelled() and task not in self.node.adopted:
                 task.exception()
             self.end(self.reason)
         else:
