@@ -193,6 +193,7 @@ class ServerProcess(Process):
 
     def release(self) -> None:
         """The handler is done and the process lives: on to the next mail, or idle."""
+        self.client = False  # it holds the reply, which may be large, and who asked
         mbox = self.mbox
         if mbox:
             self.node.enqueue(self)

@@ -7,9 +7,12 @@ import sys
 import threading
 import traceback
 from time import monotonic
+from types import FrameType
 
-from beamish import telemetry
+from beamish import _report, telemetry
+from beamish._loop import ServerProcess
 from beamish._runtime.node import here
+from beamish.process import body
 
 LAG = telemetry.event("beamish.loop.lag")
 _log = logging.getLogger("beamish.watchdog")
@@ -56,7 +59,19 @@ class Watchdog:
 
     def _tell(self, late: float) -> None:
         frame = sys._current_frames().get(self._node.thread)  # pyright: ignore[reportPrivateUsage]
-        process = self._node.current
-        who = "plain asyncio code, or an async handler" if process is None else repr(process.label())
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"
-        _log.warning("the event loop has been held up for %.2f s by %s:\n%s", late, who, stack)
+        _log.warning("the event loop has been held up for %.2f s by %s:\n%s", late, self._who(frame), stack)
+
+    def _who(self, frame: FrameType | None) -> str:
+        """The process whose code is on the stack, and its handler: of async handlers and spawned functions, by their frames."""
+        process = self._node.current
+        if process is not None:
+            return repr(process.label())
+        while frame is not None:
+            if frame.f_code is ServerProcess.main.__code__:
+                entry = frame.f_locals["entry"]
+                return f"{frame.f_locals['self'].label()!r}, in {_report.callback(frame.f_locals['self'].cls, entry)}"
+            if frame.f_code is body.__code__:
+                return f"a spawned function, {frame.f_locals['fn']!r}"
+            frame = frame.f_back
+        return "plain asyncio code"

@@ -90,6 +90,8 @@ def begin(
                 process.record = record
                 return process
             problem = ack.value if ack.outcome == ANSWERED else _died(process)
+        elif exiting(process):
+            problem = None  # it died meanwhile: that is what it died of, whatever its init returned
         else:
             problem = process.begun(value)
             if problem is not None:
@@ -143,13 +145,7 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
         try:
             await expect(ack, process.node, timeout)
         except BaseException:
-            _unlink_from_starter(process)
-            if process.cls.__kind__ == "supervisor":  # what it has started is stopped in order first
-                ref = MonitorRef(None, process, process)
-                process.begin_exit(SHUTDOWN)
-                await awaited(ref, None)
-            else:
-                process.kill()
+            await _give_up(process, ack)
             raise
         finally:
             forget(ack, process.node, timeout)
@@ -162,6 +158,21 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
         process.kill()
         raise StartError("timeout", process.label())
     raise _died(process)
+
+
+async def _give_up(process: ServerProcess, ack: Client) -> None:
+    """The starter was cancelled. A server whose init had just ended runs: it is asked to end, and its terminate runs."""
+    if ack.outcome == ANSWERED:
+        if ack.value is None and process.record is None:  # a supervisor's child stays, to be stopped in its turn
+            process.post((SYSTEM, Stopper(SHUTDOWN), None, None))
+        return
+    _unlink_from_starter(process)
+    if process.cls.__kind__ != "supervisor":
+        process.kill()
+        return
+    ref = MonitorRef(None, process, process)
+    process.begin_exit(SHUTDOWN)  # what it has started is stopped in order first
+    await awaited(ref, None)
 
 
 def _unlink_from_starter(process: ServerProcess) -> None:
@@ -221,9 +232,9 @@ async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) ->
 
 async def _not_dead(me: Process | None) -> None:
     """The dead ask nothing and start nothing; a cancellation that is pending is delivered here."""
-    if exiting(me):
+    if me is not None and exiting(me):
         await sleep(0)
-        if me is not None and me.status == DEAD:
+        if me in me.node.ghosts:
             raise asyncio.CancelledError
 
 

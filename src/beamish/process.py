@@ -123,6 +123,7 @@ class _Adopted(TaskProcess):
     """A task of plain asyncio code, while it is a process."""
 
     __slots__ = ()
+    ours = False
 
     def exit_reason(self, task: asyncio.Task[Any]) -> object:
         if task.cancelled():
@@ -181,7 +182,7 @@ def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: An
     _living(node)
     process = _Function(node, parent, None)
     process.started()
-    process.task = node.loop.create_task(_body(fn, args, kwargs), name=f"beamish-{process!r}", context=process.task_context())
+    process.task = node.loop.create_task(body(fn, args, kwargs), name=f"beamish-{process!r}", context=process.task_context())
     process.task.add_done_callback(process.finished)
     return process
 
@@ -192,7 +193,8 @@ def _living(node: Node) -> None:
         raise asyncio.CancelledError("this process is dead")
 
 
-async def _body(fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+async def body(fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """What the task of a spawned function runs."""
     value = fn(*args, **kwargs)
     if inspect.isawaitable(value):
         await value

@@ -353,6 +353,8 @@ async def _finish_start(tree: Tree, child: Child, process: ServerProcess) -> _Fa
     try:
         await gen.begun(process, child.spec.timeout)
     except BaseException as error:
+        if process.alive:
+            raise  # cancelled when it ran already: it is stopped in its turn
         process.record = child.process = None
         return _start_failed(tree, child, error)
     return None

@@ -15,9 +15,9 @@ from time import monotonic
 from typing import Any, ClassVar, cast
 
 from beamish._runtime.clock import Clock, LoopClock
-from beamish._runtime.process import CURRENT, DEAD, EXITING, LOOK, QUEUED, RUNNING, Entry, Process, TaskProcess
+from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, Entry, Process, TaskProcess
 from beamish._runtime.timers import Timeouts, Wheel
-from beamish.errors import WrongLoop
+from beamish.errors import SHUTDOWN, WrongLoop
 
 _log = logging.getLogger("beamish.node")
 
@@ -48,7 +48,7 @@ class Node:
 
     __slots__ = (
         "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closing", "current", "dead", "depth", "floor",
-        "freeze", "ghosts", "grant", "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq",
+        "freeze", "ghosts", "grant", "half", "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq",
         "since", "thread", "timeouts", "wheel",
     )  # fmt: skip
 
@@ -71,7 +71,8 @@ class Node:
         self.budget = self.grant = MAX_GRANT
         self.floor = MAX_GRANT // 2
         self.marked = False
-        self.since = 0.0
+        self.since = 0.0  # when the marker was set, with `half` of the runs to go
+        self.half = 1
         self.dead: deque[Process] = deque()
         self.burying = False
         self.ghosts: dict[Process, None] = {}  # dead ones whose code still runs: only then do sends look at who is sending
@@ -131,12 +132,13 @@ class Node:
         """Called when half of the budget is gone. False: the caller is to yield before its call."""
         if not self.marked:
             self.marked = True
+            self.half = max(self.floor, 1)
             self.floor = 0
             self.since = monotonic()
             self.loop.call_soon(self._refill)
         if self.budget > 0:
             return True
-        each = (monotonic() - self.since) / max(MAX_GRANT // 4, 1)
+        each = (monotonic() - self.since) / self.half
         if each > 0:
             self.grant = max(MIN_GRANT, min(MAX_GRANT, int(SLICE / each)))
         return False
@@ -276,14 +278,15 @@ class Root(Process):
 
         A tree hangs here, or on a task (a main that was adopted, say), or on nobody (`start`). Adopted tasks are asyncio's.
         """
-        while True:
-            tops = [process for process in self.node.procs if process is not self and self._is_top(process)]
-            if not tops or Node.stop_tree is None:
-                return
-            await Node.stop_tree(tops[-1])
+        while tops := [process for process in self.node.procs if self._is_top(process)]:
+            for process in reversed(tops):
+                if process.status == IDLE and not process.trap:
+                    process.begin_exit(SHUTDOWN)  # no handler and no terminate to wait for
+                elif process.status != DEAD and Node.stop_tree is not None:
+                    await Node.stop_tree(process)
 
     def _is_top(self, process: Process) -> bool:
-        if process.task is not None and process.task in self.node.adopted:
+        if process is self or (process.task is not None and process.task in self.node.adopted):
             return False
         parent = process.parent
         return parent is None or parent is self or parent.status == DEAD or isinstance(parent, TaskProcess)

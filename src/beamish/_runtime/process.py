@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from beamish import telemetry
 from beamish._runtime.ids import Pid, Ref
@@ -278,15 +278,16 @@ class TaskProcess(Process):
     Its mail waits in `inbox` until `receive` takes the oldest match.
     """
 
-    __slots__ = ("adopted", "coro", "inbox", "receiver")
+    __slots__ = ("inbox", "receiver")
+
+    #: Whether the runtime made the task, and so answers for its exception; an adopted one has another owner.
+    ours: ClassVar[bool] = True
 
     def __init__(self, node: Node, parent: Process | None, name: str | None) -> None:
         super().__init__(node, parent, name)
         self.status = SUSPENDED
         self.inbox: list[Any] = []
         self.receiver: tuple[Callable[[Any], bool], asyncio.Future[Any]] | None = None
-        self.coro: Coroutine[Any, Any, Any] | None = None
-        self.adopted = False
 
     def post(self, entry: Entry) -> None:
         if self.status == DEAD:
@@ -320,11 +321,10 @@ class TaskProcess(Process):
 
     def finished(self, task: asyncio.Task[Any]) -> None:
         """Its task is done: return is NORMAL, an exception Crash, a cancellation that nobody signalled SHUTDOWN."""
-        self.coro = None
         if self.status == DEAD:
             return  # killed: `Node.cut_off` sees to the rest
         if self.status == EXITING:
-            if not task.cancelled() and task not in self.node.adopted:
+            if self.ours and not task.cancelled():
                 task.exception()
             self.end(self.reason)
         else:
