@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asgi import TestClient
-from beamish import GenServer, NoReply, StartError, alive, call
+from beamish import GenServer, NoReply, StartError, WrongServer, alive, call
 from beamish.servers import Decision
 from beamish.web import exception_handlers, install, lifespan, rate_limit_headers
 
@@ -33,10 +33,6 @@ class Counter(GenServer[list[int]]):
     def never(self, state: list[int]) -> Any:
         return NoReply()
 
-    @call
-    async def itself(self, state: list[int]) -> int:
-        return await counter.add(1)
-
 
 counter = Counter("web_counter")
 
@@ -49,8 +45,14 @@ async def late(request: Request) -> Response:
     return JSONResponse(await counter.with_timeout(0.01).never())
 
 
-async def itself(request: Request) -> Response:
-    return JSONResponse(await counter.itself())
+class Other(GenServer[None]):
+    @call
+    def ping(self, state: None) -> str:
+        return "pong"
+
+
+async def wrong(request: Request) -> Response:
+    return JSONResponse(await Other("web_counter").ping())
 
 
 async def socket(websocket: WebSocket) -> None:
@@ -58,7 +60,7 @@ async def socket(websocket: WebSocket) -> None:
     await counter.add(0)
 
 
-ROUTES = [Route("/add", add), Route("/late", late), Route("/itself", itself), WebSocketRoute("/ws", socket)]
+ROUTES = [Route("/add", add), Route("/late", late), Route("/wrong", wrong), WebSocketRoute("/ws", socket)]
 
 
 def application(**options: Any) -> Starlette:
@@ -120,8 +122,10 @@ class TestCallExit:
 
     def test_a_mistake_in_the_program_stays_one(self) -> None:
         with TestClient(application(), raise_server_exceptions=False) as client:
-            # The server calls itself: its handler raises CallingSelf, of which it crashes, and its caller gets ServerDown.
-            assert client.get("/itself").status_code == 503
+            assert client.get("/wrong").status_code == 500
+            assert client.get("/add?n=1").json() == 15
+        with TestClient(application()) as client, pytest.raises(WrongServer):
+            client.get("/wrong")
 
     def test_a_websocket_is_closed_with_try_again_later(self) -> None:
         with TestClient(application()) as client, client.websocket_connect("/ws") as websocket:
