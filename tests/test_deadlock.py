@@ -37,11 +37,15 @@ class Peer(GenServer[dict[str, Any]]):
         return await others[0].through(*others[1:])
 
     @call
-    async def careful(self, state: dict[str, Any], *others: Peer) -> Any:
+    async def careful(self, state: dict[str, Any], *others: Peer) -> object:
         try:
             return await others[0].through(*others[1:])
         except Deadlock as error:
             return error
+
+    @call
+    async def ask_careful(self, state: dict[str, Any], other: Peer) -> object:
+        return await other.careful(self)
 
     @call
     def delegate(self, state: dict[str, Any], other: Peer, back: Peer) -> Answer[str]:
@@ -141,12 +145,18 @@ class TestACircle:
         causes = [root_cause(end) for end in ends if isinstance(end, BaseException)]
         assert any(isinstance(cause, Deadlock) for cause in causes)
 
+    async def test_ends_who_asked_last_and_does_not_catch_it(self, world: World) -> None:
+        a, b = await peers("a", "b")
+        with capture_crashes(), pytest.raises(ServerDown) as down:
+            await a.careful(b, a)
+        assert isinstance(root_cause(down.value), Deadlock)  # raised in b, which does not catch it
+        assert not beamish.alive(b)
+        await stop(a, b)
+
     async def test_is_an_error_that_a_handler_may_catch(self, world: World) -> None:
         a, b = await peers("a", "b")
-        with capture_crashes():
-            ends = await asyncio.gather(a.careful(b, a), return_exceptions=True)
-        assert isinstance(root_cause(ends[0]), Deadlock)  # raised in b, which does not catch it
-        assert beamish.alive(a) is False
+        assert isinstance(await a.ask_careful(b), Deadlock)
+        assert [await a.name(), await b.name()] == ["a", "b"]
         await stop(a, b)
 
     async def test_of_one(self, world: World) -> None:

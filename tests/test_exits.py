@@ -47,7 +47,7 @@ class Doing(GenServer[list[Any]]):
         return Reply(fn(state), state=["replaced"])
 
     @call
-    async def do_async(self, state: list[Any], fn: Callable[[list[Any]], Awaitable[Any]]) -> Any:
+    async def do_async(self, state: list[Any], fn: Callable[[list[Any]], Awaitable[Any]]) -> object:
         return await fn(state)
 
     @cast
@@ -197,7 +197,7 @@ class TestADeadCaller:
                 lambda: beamish.register("ghost"),
             ):
                 try:
-                    act()  # type: ignore[no-untyped-call]
+                    act()
                 except (asyncio.CancelledError, ValueError):
                     pass
 

@@ -82,12 +82,11 @@ def run_and_look(main: Callable[[list[str]], Awaitable[Any]], cancel_after: int 
             count(cancel_after)
         return await main(log)
 
-    loop: Any = None
+    loops: list[asyncio.AbstractEventLoop] = []
 
     def keep_loop() -> asyncio.AbstractEventLoop:
-        nonlocal loop
-        loop = asyncio.new_event_loop()
-        return loop
+        loops.append(asyncio.new_event_loop())
+        return loops[0]
 
     outcome: Any
     with asyncio.Runner(loop_factory=keep_loop) as runner:
@@ -97,7 +96,7 @@ def run_and_look(main: Callable[[list[str]], Awaitable[Any]], cancel_after: int 
             outcome = error
     del runner
     gc.collect()  # a task that is destroyed while it is pending complains now
-    assert loop.is_closed()
+    assert loops[0].is_closed()
     return log, outcome, complaints
 
 
@@ -178,17 +177,16 @@ class TestMainIsCancelledAtEveryTurn:
         class Lingering(Noting):
             def terminate(self, state: str, reason: Any) -> None:
                 super().terminate(state, reason)
-                task.cancel()
+                tasks[-1].cancel()
 
         async def twice(log: list[str]) -> None:
-            nonlocal task
-            found = asyncio.current_task()
-            assert found is not None
-            task = found
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.append(task)
             async with supervise([Lingering(name).child_spec(name, log) for name in ("one", "two", "three")]):
                 await asyncio.Event().wait()
 
-        task: Any = None
+        tasks: list[asyncio.Task[Any]] = []
         for turns in (2, 3, 5):
             log, outcome, complaints = run_and_look(twice, turns)
             assert isinstance(outcome, asyncio.CancelledError)

@@ -62,12 +62,12 @@ class Holder(GenServer[dict[str, Any]]):
         return value
 
     @call
-    async def echo_later(self, state: dict[str, Any], value: Any) -> Any:
+    async def echo_later(self, state: dict[str, Any], value: Any) -> object:
         await asyncio.sleep(0)
         return value
 
     @call
-    async def through(self, state: dict[str, Any], other: Holder, value: Any) -> Any:
+    async def through(self, state: dict[str, Any], other: Holder, value: Any) -> object:
         return await other.echo(value)
 
     @cast

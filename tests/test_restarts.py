@@ -126,8 +126,8 @@ class TestAChildSpec:
         assert Some.child_spec().id is Some
         spec = Quick.child_spec()
         assert (spec.restart, spec.shutdown) == ("transient", 0.5)
-        spec = Supervisor.child_spec([])
-        assert (spec.shutdown, spec.type) == (None, "supervisor")
+        tree = Supervisor.child_spec([])
+        assert (tree.shutdown, tree.type) == (None, "supervisor")
 
     def test_that_is_changed_is_another_one(self) -> None:
         spec = Some.child_spec()

@@ -10,23 +10,7 @@ from typing import Any
 import pytest
 
 import beamish
-from beamish import (
-    KILL,
-    Answer,
-    CallTimeout,
-    Continue,
-    Down,
-    GenServer,
-    Ignore,
-    Ignored,
-    Init,
-    NoReply,
-    ServerDown,
-    StartError,
-    Supervisor,
-    call,
-    cast,
-)  # fmt: skip
+from beamish import KILL, Answer, CallTimeout, GenServer, NoReply, ServerDown, StartError, Supervisor, call, cast
 from beamish.testing import ManualClock, World, capture_crashes, settle
 from conftest import both_roads
 
@@ -42,7 +26,7 @@ class Doing(GenServer[list[Any]]):
         return fn()
 
     @call
-    async def do_async(self, state: list[Any], fn: Callable[[], Awaitable[Any]]) -> Any:
+    async def do_async(self, state: list[Any], fn: Callable[[], Awaitable[Any]]) -> object:
         return await fn()
 
     @call
@@ -287,63 +271,6 @@ class TestClients:
         with capture_crashes(), pytest.raises(StartError) as failed:
             await Asking.start()
         assert isinstance(failed.value.__cause__, RuntimeError)
-
-
-class Beginning(GenServer[None]):
-    """An async init of every kind."""
-
-    async def init(self, what: str) -> Any:
-        await asyncio.sleep(0)
-        if what == "wait":
-            await never()
-        if what == "raise":
-            raise ValueError(what)
-        return {"ignore": Ignore(), "stop": beamish.Stop("no"), "continue": Init(None, then=Continue())}[what]
-
-    def handle_continue(self, state: None, arg: Any) -> None:
-        raise beamish.Exit("at once")
-
-
-@both_roads
-class TestAsyncStarts:
-    async def test_what_init_says_reaches_the_starter(self, world: World) -> None:
-        with pytest.raises(Ignored):
-            await Beginning("one").start("ignore")
-        with capture_crashes():
-            with pytest.raises(StartError) as failed:
-                await Beginning("one").start("stop")
-            assert failed.value.reason == "no"
-            with pytest.raises(StartError) as failed:
-                await Beginning("one").start("raise")
-        assert isinstance(failed.value.__cause__, ValueError)
-        assert beamish.whereis("one") is None
-
-    async def test_a_cancelled_start_is_undone_and_harms_nobody(self, world: World) -> None:
-        async def give_up() -> str:
-            try:
-                async with asyncio.timeout(0.0):
-                    await Beginning("half").start_link("wait")
-            except TimeoutError:
-                return "gave up"
-            return "started"
-
-        server = await Doing.start()
-        assert await server.do_async(give_up) == "gave up"
-        await settle()
-        assert (beamish.alive(server), beamish.whereis("half")) == (True, None)
-        await server.stop()
-
-    async def test_start_monitor_misses_nothing(self, world: World) -> None:
-        other = await Doing.start()
-
-        async def start() -> Down:
-            other.put("so that the run queue is on its way already")
-            _, ref = await Beginning.start_monitor("continue")
-            return await beamish.down(ref)
-
-        with capture_crashes():
-            assert (await start()).reason == "at once"
-        await other.stop()
 
 
 trace: contextvars.ContextVar[str] = contextvars.ContextVar("trace", default="none")

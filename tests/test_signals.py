@@ -29,7 +29,7 @@ class Node(GenServer[list[Any]]):
         return fn()
 
     @call
-    async def do_async(self, state: list[Any], fn: Callable[[], Any]) -> Any:
+    async def do_async(self, state: list[Any], fn: Callable[[], Any]) -> object:
         await asyncio.sleep(0)
         return fn()
 
