@@ -297,17 +297,12 @@ class ServerProcess(Process):
             node.depth -= 1
         if task.done():
             self.lay()
-            return
-        self.task = task
-        if self.status == EXITING:
-            task.cancel()
-        elif self.status == DEAD:  # killed in its first step
-            node.cut_off(self, task)
-        else:
+        elif self.status != EXITING and self.status != DEAD:
             self.status = SUSPENDED
 
     async def main(self, coro: Coroutine[Any, Any, Any], entry: Entry | None) -> None:
         """The body of a callback's task. What died meanwhile keeps its death: its answer and its state are dropped."""
+        self.task = asyncio.current_task()
         try:
             value = await coro
             if value is not UNCHANGED and self.status != EXITING and self.status != DEAD:

@@ -164,6 +164,7 @@ async def _give_up(process: ServerProcess, ack: Client) -> None:
     """The starter was cancelled. A server whose init had just ended runs: it is asked to end, and its terminate runs."""
     if ack.outcome == ANSWERED:
         if ack.value is None and process.record is None:  # a supervisor's child stays, to be stopped in its turn
+            _unlink_from_starter(process)
             process.post((SYSTEM, Stopper(SHUTDOWN), None, None))
         return
     _unlink_from_starter(process)

@@ -39,8 +39,9 @@ else:
     # take turns on one thread are told apart in `here()`.
     here_key: Callable[[], Any] = threading.get_ident
 
-#: The nodes that live, by what `here_key()` says where they run.
+#: The nodes that live, by what `here_key()` says where they run; and by their loops, which on 3.11 may take turns on a thread.
 NODES: dict[Any, Node] = {}
+_BY_LOOP: dict[asyncio.AbstractEventLoop, Node] = {}
 
 
 class Node:
@@ -85,7 +86,7 @@ class Node:
         self.keeper = loop.create_task(self._keep(), name="beamish-keeper")
         cast(Any, self.keeper)._log_destroy_pending = False  # a loop that is closed without ending its tasks is its owner's affair
         _forget_closed()
-        NODES[self.key] = self
+        NODES[self.key] = _BY_LOOP[loop] = self
 
     #: How the end of the loop stops one tree; the supervisor's module sets it.
     stop_tree: ClassVar[Callable[[Process], Coroutine[Any, Any, None]] | None] = None
@@ -248,6 +249,8 @@ class Node:
             callback()
         if NODES.get(self.key) is self:
             del NODES[self.key]
+        if _BY_LOOP.get(self.loop) is self:
+            del _BY_LOOP[self.loop]
 
     def ending(self) -> bool:
         """Whether the loop is being ended: handlers cancelled now were not signalled by anybody."""
@@ -304,7 +307,11 @@ def here() -> Node:
             "no event loop runs in this thread, so no server can be reached from it. In a program without asyncio: "
             "with beamish.blocking.run([…]) as rt: rt.call(server.method, …); in a worker thread: beamish.blocking.call(server.method, …)"
         ) from None
-    return Node(loop)
+    node = _BY_LOOP.get(loop)
+    if node is None:
+        return Node(loop)
+    NODES[node.key] = node  # its loop's turn has come again
+    return node
 
 
 def _laid(process: Process, task: asyncio.Task[Any]) -> None:
@@ -316,6 +323,8 @@ def _laid(process: Process, task: asyncio.Task[Any]) -> None:
 def _forget_closed() -> None:
     for key in [key for key, node in NODES.items() if node.loop.is_closed()]:
         del NODES[key]
+    for loop in [loop for loop in _BY_LOOP if loop.is_closed()]:
+        del _BY_LOOP[loop]
 
 
 def exiting(process: Process | None) -> bool:
