@@ -424,7 +424,8 @@ class ServerProcess(Process):
             raise BadReturn(f"{self.cls.__name__}.init", value, "the state, Init(state, then=…), Ignore() or Stop(reason)")
         if STARTED.handlers:
             self.started()
-        if self.node.awaited and self.name is not None:
+        if self.node.awaited:
+            self.node.arrived(self)
             self.node.arrived(self.name)
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -19,6 +20,8 @@ from beamish.process import current
 from beamish.supervisor import Strategy, Supervisor
 
 T = TypeVar("T")
+
+_log = logging.getLogger("beamish")
 
 
 class supervise:  # used as a function: `async with supervise([…]) as sup:`
@@ -57,6 +60,7 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
             process.linked = True
             me.link_to(process)
         self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task is not None else 0
         self._guard = _Guard(self, process)
         if node.freeze:
             gc.collect()
@@ -77,8 +81,8 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
                 await asyncio.sleep(0)  # the block ended before the cancellation came: take it here
             except asyncio.CancelledError:
                 pass
-        if self._task is not None:
-            self._task.uncancel()
+        if self._task is not None and self._task.uncancel() > self._cancelling:
+            return  # somebody else cancelled it too: that goes on, as with asyncio.timeout
         if error is None or isinstance(error, asyncio.CancelledError | CallExit):
             raise SupervisorGaveUp(self._process.label(), self._reason) from error
 
@@ -123,11 +127,13 @@ def run(
         return cast("T | None", runner.run(_main(main, watchdog)))
 
 
-def _asked_to_end(main: Process) -> None:
-    """The first signal ends in order, as long as that takes; the next one does not wait for shutdown times any more."""
+def _asked_to_end(main: Process, number: signal.Signals) -> None:
+    """The first signal ends in order, as long as that takes; the next one cuts main short; one more is the system's own."""
     if main.alive:
+        _log.info("asked to end by %s", number.name)
         main.signal(main.node.root, SHUTDOWN, by_link=False)
     elif main.task is not None:
+        main.node.loop.remove_signal_handler(number)
         main.task.cancel()
 
 
@@ -138,7 +144,7 @@ async def _main(main: Any, watchdog: float | None) -> Any:
     loop = node.loop
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(number, _asked_to_end, me)
+            loop.add_signal_handler(number, _asked_to_end, me, number)
         except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or a system without them
             break
     dog = _watchdog.Watchdog(watchdog) if watchdog is not None else None

@@ -31,7 +31,8 @@ class ChildSpec(Generic[R_co]):
     * `restart`: "permanent" (always), "transient" (after an abnormal end), "temporary" (never; and then forgotten).
     * `shutdown`: seconds from the request to stop until KILL; 0 or "brutal_kill" kills at once, None waits for ever.
       Default 5.0 for workers, None for supervisors.
-    * `significant`: whether its own end can end the supervisor (used with automatic shutdown).
+    * `significant`: reserved; a supervisor that ends with its children is not there yet, so True is refused.
+    * `timeout`: seconds that a server's `init` may take (None: as long as it wants).
     """
 
     id: Any
@@ -58,6 +59,8 @@ class ChildSpec(Generic[R_co]):
             raise BadChildSpec(
                 f'shutdown must be seconds (0 or more), "brutal_kill", or None to wait for ever. Got: {short(self.shutdown)}'
             )
+        if self.significant:
+            raise BadChildSpec("significant=True needs a supervisor with automatic shutdown, which is not there yet. Leave it out")
         hash(self.id)  # unhashable ids fail here, with their own text, not in the supervisor
 
     def replace(self, **changes: Any) -> ChildSpec[R_co]:

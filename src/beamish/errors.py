@@ -281,7 +281,7 @@ class Deadlock(CallExit):
 
 
 class Overloaded(CallExit):
-    """The server's mailbox is full."""
+    """The server's mailbox is full. (Reserved: no mailbox has a bound yet.)"""
 
 
 class WrongServer(CallExit):

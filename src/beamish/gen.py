@@ -61,8 +61,6 @@ class Request:
 
 # --- starting ---------------------------------------------------------------------------------------------------------
 
-_scratch: list[Context] = []  # empty contexts for `init`, which seldom leaves anything in one
-
 
 def begin(
     node: Node, cls: type[GenServer[Any]], args: Any, kwargs: Any, parent: Process | None, name: str | None = None, record: Any = None
@@ -76,7 +74,7 @@ def begin(
         if taken is not None:
             raise AlreadyStarted(taken.label(), name)
     process = ServerProcess(node, cls, parent, name)
-    ctx = _scratch.pop() if _scratch else Context()
+    ctx = node.scratch.pop() if node.scratch else Context()
     outer = node.current
     node.current = process
     node.depth += 1
@@ -105,8 +103,8 @@ def begin(
     if process.ctx is None:
         if len(ctx):
             process.ctx = ctx
-        else:
-            _scratch.append(ctx)
+        elif len(node.scratch) < 8:
+            node.scratch.append(ctx)
     if problem is not None:
         raise problem
     if process.status in (RUNNING, LOOK):
@@ -142,6 +140,9 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
     if not isinstance(ack, Client) or ack.request != "init":
         return process
     if not ack.outcome:
+        edge = _edge(process.node.me(), process.node)  # an init that calls whoever waits for it is a circle too
+        if edge is not None:
+            edge.waiting = ack
         try:
             await expect(ack, process.node, timeout)
         except BaseException:
@@ -149,6 +150,8 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
             raise
         finally:
             forget(ack, process.node, timeout)
+            if edge is not None:
+                edge.waiting = None
     if ack.outcome == ANSWERED:
         if ack.value is not None:
             raise ack.value
@@ -537,7 +540,8 @@ def reply(client: Client, value: Any) -> None:
     """Answer a call, from any process or thread, at any time. Second and late replies are dropped; so is one from the dead."""
     node = client.server.node
     if here_key() != node.key:  # a worker thread: the loop has to be woken, and only it may touch the client's future
-        node.loop.call_soon_threadsafe(client.answered, value)
+        if not node.loop.is_closed():  # else nobody waits any more
+            node.loop.call_soon_threadsafe(client.answered, value)
     elif not (node.ghosts and node.silenced()):
         client.answered(value)
 
@@ -598,32 +602,42 @@ async def down(ref: MonitorRef, timeout: float | None = None) -> Any:
 async def started(address: Address, timeout: float | None) -> None:
     """Wait until a server runs there, its init done."""
     node = here()
+    deadline = None if timeout is None else node.clock.now() + timeout
     while True:
-        process = address._process if address._process is not None else node.whereis(address._name)  # pyright: ignore[reportPrivateUsage]
-        if process is not None and process.alive:
-            ack = process.client if isinstance(process, ServerProcess) else None
-            if not (isinstance(ack, Client) and ack.request == "init" and ack.outcome == PENDING):
-                return
-        elif address._process is not None:  # pyright: ignore[reportPrivateUsage]
+        process = address._process  # pyright: ignore[reportPrivateUsage]
+        name = address._name  # pyright: ignore[reportPrivateUsage]
+        if process is None:
+            process = node.whereis(name)
+        elif not process.alive:
             raise NoProcess.of(address, "started", None, ())
-        name = process.name if process is not None else address._name  # pyright: ignore[reportPrivateUsage]
-        future = node.loop.create_future()
-        node.awaited.setdefault(str(name), []).append(future)
-        late = Late(future)
-        if timeout is not None:
-            node.timeouts.add(late, timeout)
-        try:
-            await future
-        finally:
-            if timeout is not None:
-                node.timeouts.remove(late, timeout)
-            waiting = node.awaited.get(str(name))
-            if waiting is not None and future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    del node.awaited[str(name)]
-                timed_out = True
-            else:
-                timed_out = False
-        if timed_out:
+        if process is not None and process.alive and not _starting(process):
+            return
+        if not await _arrival(node, process if name is None else name, deadline):
             raise CallTimeout.of(address, "started", timeout)
+
+
+def _starting(process: Process) -> bool:
+    ack = process.client if isinstance(process, ServerProcess) else None
+    return isinstance(ack, Client) and ack.request == "init" and ack.outcome == PENDING
+
+
+async def _arrival(node: Node, who: object, deadline: float | None) -> bool:
+    """Wait for one `Node.arrived(who)`; False when the deadline came first."""
+    future = node.loop.create_future()
+    waiting = node.awaited.setdefault(who, [])
+    waiting.append(future)
+    late = Late(future)
+    seconds = None if deadline is None else max(0.0, deadline - node.clock.now())
+    if seconds is not None:
+        node.timeouts.add(late, seconds)
+    try:
+        await future
+    finally:
+        if seconds is not None:
+            node.timeouts.remove(late, seconds)
+        arrived = future not in waiting
+        if not arrived:
+            waiting.remove(future)
+            if not waiting:
+                node.awaited.pop(who, None)
+    return arrived

@@ -235,6 +235,8 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
             return message
     if timeout == 0:
         raise TimeoutError("receive: no such message is there")
+    if me.receiver is not None:
+        raise RuntimeError(f"{me!r} waits in receive() already, in another task: one process takes its mail in one place")
     node = me.node
     future = node.loop.create_future()
     me.receiver = mine = (matches, future)

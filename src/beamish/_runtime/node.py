@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from time import monotonic
 from typing import Any, ClassVar, cast
 
@@ -50,7 +51,7 @@ class Node:
     __slots__ = (
         "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closing", "current", "dead", "depth", "floor",
         "freeze", "ghosts", "grant", "half", "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq",
-        "since", "thread", "timeouts", "wheel",
+        "scratch", "since", "thread", "timeouts", "wheel",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None, *, inline: bool = True) -> None:
@@ -78,7 +79,8 @@ class Node:
         self.burying = False
         self.ghosts: dict[Process, None] = {}  # dead ones whose code still runs: only then do sends look at who is sending
         self.adopted: dict[asyncio.Task[Any], TaskProcess] = {}
-        self.awaited: dict[str, list[asyncio.Future[None]]] = {}  # names that somebody waits for
+        self.awaited: dict[object, list[asyncio.Future[None]]] = {}  # names, or processes in their init, that somebody waits for
+        self.scratch: list[Context] = []  # empty contexts for `init`, which seldom leaves anything in one
         self.at_end: list[Callable[[], None]] = []  # what is to be done when the loop has ended
         self.closing = False
         self.freeze = False  # whether to hide from the garbage collector what a tree has started
@@ -208,9 +210,12 @@ class Node:
     def _close(self, process: Process, task: asyncio.Task[Any]) -> None:
         if task.done():
             return
-        _log.error("%r was killed, but its code swallowed the cancellation or awaits in a finally block: it is cut off", process.label())
         if task in self.adopted:
-            return  # plain asyncio code stays asyncio's to end
+            _log.error("%r was killed, but its task swallowed the cancellation: it lives on as plain asyncio code", process.label())
+            del self.adopted[task]  # asyncio's to end; as a ghost it would send every call by the long road
+            self.lay(process)
+            return
+        _log.error("%r was killed, but its code swallowed the cancellation or awaits in a finally block: it is cut off", process.label())
         try:
             cast(Any, task.get_coro()).close()
         except (RuntimeError, ValueError) as error:  # it ignores GeneratorExit, or is running this moment
@@ -223,11 +228,15 @@ class Node:
         """The live process of that name. An exiting one keeps its name and is found."""
         return self.names.get(cast(str, name))  # whatever it is, only a str can be there
 
-    def arrived(self, name: str) -> None:
-        """A server of that name runs now."""
-        for future in self.awaited.pop(name, ()):
-            if not future.done():
-                future.set_result(None)
+    def arrived(self, who: object) -> None:
+        """A server of that name, or that process, runs now."""
+        waiting = self.awaited.pop(who, None)
+        if waiting is not None:
+            futures = list(waiting)
+            waiting.clear()
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
 
     # -- the end
 
@@ -245,7 +254,7 @@ class Node:
     def _close_down(self) -> None:
         self.wheel.close()
         self.timeouts.close()
-        for callback in self.at_end:
+        for callback in list(self.at_end):
             callback()
         if NODES.get(self.key) is self:
             del NODES[self.key]
