@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar, cast as cast_type
 
 from beamish._address import Address
 from beamish._run import supervise
-from beamish._runtime.node import NODES, here
+from beamish._runtime.node import NODES, here_key
 from beamish.child_spec import ChildSpec
 from beamish.errors import WrongLoop
 
@@ -70,8 +70,10 @@ def run(children: Iterable[ChildSpec[Any]] = (), **options: Any) -> Iterator[Run
     try:
         yield Runtime(box["loop"])
     finally:
-        if thread.is_alive():
+        try:
             box["loop"].call_soon_threadsafe(box["end"].set)
+        except RuntimeError:
+            pass  # the tree has given up meanwhile and its loop is closed: `error` says so below
         thread.join()
     if "error" in box:
         raise box["error"]
@@ -114,19 +116,30 @@ def _on(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], args: Any, kwar
         loop.call_soon_threadsafe(_begin, answer, fn, args, kwargs)
     except RuntimeError as error:  # closed
         raise _ended(fn) from error
-    return answer.result()
+    while True:
+        try:
+            return answer.result(timeout=1.0)
+        except TimeoutError:
+            if answer.done():
+                raise  # it is the answer
+            if loop.is_closed():  # in whose very last turn the question came
+                raise _ended(fn) from None
 
 
 def _begin(answer: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
     """On the loop: run the function in a task, and hand on what becomes of it. Who waits must hear of the loop's end too."""
-    node = here()
+    node = NODES.get(here_key())
+    if node is None:
+        answer.set_exception(_ended(fn))
+        return
 
     def at_end() -> None:
         if not answer.done():
             answer.set_exception(_ended(fn))
 
     def done(task: asyncio.Task[Any]) -> None:
-        node.at_end.remove(at_end)
+        if at_end in node.at_end:
+            node.at_end.remove(at_end)
         if answer.done():
             return
         if task.cancelled():
