@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -92,6 +93,14 @@ class Peer(GenServer[dict[str, Any]]):
     @call
     def in_the_background(self, state: dict[str, Any], other: Peer, tasks: list[Any]) -> None:
         tasks.append(asyncio.ensure_future(other.slow_name(self)))
+
+    @call
+    async def eagerly(self, state: dict[str, Any], other: Peer, tasks: list[Any]) -> str:
+        tasks.append(asyncio.ensure_future(other.slow_name(self)))
+        await asyncio.wait(tasks, timeout=0.0)  # not for its end: it has asked, and will be asked
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return "went on"
 
     @call
     async def slow_name(self, state: dict[str, Any], back: Peer) -> str:
@@ -194,6 +203,15 @@ class TestNoCircle:
         a, b = await peers("a", "b")
         tasks: list[Any] = []
         await a.in_the_background(b, tasks)
+        assert await tasks[0] == "a"
+        await stop(a, b)
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+    async def test_nor_one_that_is_begun_eagerly(self, world: World) -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+        a, b = await peers("a", "b")
+        tasks: list[Any] = []
+        assert await a.eagerly(b, tasks) == "went on"
         assert await tasks[0] == "a"
         await stop(a, b)
 

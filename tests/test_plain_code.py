@@ -280,6 +280,27 @@ class TestForeignLoops:
         assert await server.all() == ["here"]
         await server.stop()
 
+    def test_loops_that_take_turns_keep_their_servers(self) -> None:
+        """On Python 3.11 a call tells loops apart by their thread, and all other verbs by the loop: one of these goes first."""
+
+        async def ask() -> list[Any]:
+            assert beamish.whereis("cell") is not None
+            return await cell.all()
+
+        loops = [asyncio.new_event_loop() for _ in range(2)]
+        cell = Cell("cell")
+        try:
+            for loop in loops:
+                loop.run_until_complete(cell.start(str(loops.index(loop))))
+            for _ in range(2):
+                assert [loop.run_until_complete(ask()) for loop in loops] == [["0"], ["1"]]
+            for loop in loops:
+                loop.run_until_complete(cell.stop())
+        finally:
+            for loop in loops:
+                loop.run_until_complete(asyncio.sleep(0))
+                loop.close()
+
 
 class TestBlocking:
     def test_a_tree_of_its_own(self) -> None:

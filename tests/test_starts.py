@@ -75,6 +75,28 @@ class TestAsyncStarts:
         assert (beamish.alive(server), beamish.whereis("half")) == (True, None)
         await server.stop()
 
+    async def test_a_start_given_up_in_its_last_moment_harms_nobody(self, world: World) -> None:
+        class Cancelling(GenServer[None]):
+            async def init(self, starter: asyncio.Task[Any]) -> None:
+                await asyncio.sleep(0)
+                starter.cancel()
+
+        async def give_up() -> str:
+            task = asyncio.current_task()
+            assert task is not None
+            try:
+                await Cancelling("whole").start_link(task)
+            except asyncio.CancelledError:
+                task.uncancel()
+                return "gave up"
+            return "started"
+
+        server = await Doing.start()
+        assert await server.do_async(give_up) == "gave up"
+        await settle()
+        assert (beamish.alive(server), beamish.whereis("whole")) == (True, None)
+        await server.stop()
+
     async def test_start_monitor_misses_nothing(self, world: World) -> None:
         other = await Doing.start()
 
