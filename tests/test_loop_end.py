@@ -16,6 +16,7 @@ import pytest
 
 import beamish
 from beamish import GenServer, ServerDown, Shutdown, Supervisor, SupervisorGaveUp, call, supervise
+from beamish._runtime.node import Root
 from beamish.testing import capture_crashes, settle
 
 
@@ -193,6 +194,28 @@ class TestMainIsCancelledAtEveryTurn:
             assert complaints == []
             assert_stopped_in_order(log)
             assert len(log) == 6
+
+
+def test_many_servers_end_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    is_top = Root._is_top
+
+    def counting(self: Root, process: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return is_top(self, process)
+
+    async def main(log: list[str]) -> None:
+        for _ in range(1000):
+            await Plain.start()
+            beamish.spawn(asyncio.Event().wait)
+
+    class Plain(GenServer[None]):
+        def init(self) -> None: ...
+
+    monkeypatch.setattr(Root, "_is_top", counting)
+    assert run_and_look(main)[1:] == (None, [])
+    assert looks <= 4 * 2001
 
 
 class TestTheBlock:

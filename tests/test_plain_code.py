@@ -29,6 +29,7 @@ from beamish import (  # fmt: skip
     supervise,
 )
 from beamish.testing import World, capture_crashes, settle
+from conftest import both_roads
 
 
 class Cell(GenServer[list[Any]]):
@@ -206,6 +207,33 @@ class TestAdoption:
 
         asyncio.get_running_loop().call_soon(callback)
         assert "no task" in await found
+
+
+@both_roads
+@pytest.mark.parametrize("reason", [KILL, "enough"], ids=repr)
+async def test_a_task_that_outlives_its_server_is_plain_code(world: World, reason: object) -> None:
+    class Starting(GenServer[list[Any]]):
+        def init(self) -> list[Any]:
+            return []
+
+        @call
+        async def begin(self, state: list[Any]) -> asyncio.Task[Any]:
+            return asyncio.ensure_future(outlive())
+
+    async def outlive() -> list[Any]:
+        await go_on.wait()
+        seen = [await cell.all(), await cell.slowly()]
+        cell.put("from the task")
+        return [*seen, await cell.all()]
+
+    go_on = asyncio.Event()
+    cell, server = await Cell.start(), await Starting.start()
+    task = await server.begin()
+    beamish.exit(server, reason)
+    await settle()
+    go_on.set()
+    assert await task == [[], [], ["from the task"]]
+    await cell.stop()
 
 
 def in_a_thread(fn: Callable[[], Any]) -> Any:

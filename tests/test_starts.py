@@ -97,6 +97,29 @@ class TestAsyncStarts:
         assert (beamish.alive(server), beamish.whereis("whole")) == (True, None)
         await server.stop()
 
+    async def test_an_init_that_is_dead_before_it_returns_has_not_started(self, world: World) -> None:
+        class Dying(GenServer[str]):
+            def init(self, reason: Any, returns: Any) -> Any:
+                if reason == "by a link":
+                    beamish.link(other)
+                    beamish.exit(other, reason)
+                    return returns
+                try:
+                    beamish.exit(beamish.current(), reason)
+                except asyncio.CancelledError:
+                    pass
+                return returns
+
+        for reason, died_of in [("by a link", "by a link"), (beamish.KILL, beamish.KILLED), ("mine", "mine")]:
+            for returns in ("a state", Ignore(), beamish.Stop("no"), Init("a state", then=Continue())):
+                other = await Doing.start()
+                with capture_crashes(), pytest.raises(StartError) as failed:
+                    await Dying("dying").start(reason, returns)
+                assert failed.value.reason == died_of
+                assert beamish.whereis("dying") is None
+                if beamish.alive(other):
+                    await other.stop()
+
     async def test_start_monitor_misses_nothing(self, world: World) -> None:
         other = await Doing.start()
 
