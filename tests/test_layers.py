@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1] / "src" / "beamish"
 LAYERS: list[tuple[str, str]] = [
     ("leaves", "errors telemetry persistent_term"),
     ("runtime", "_runtime"),
-    ("processes", "process _address _report"),
+    ("processes", "process timer _address _report"),
     (
         "behaviours",
-        "gen gen_server _answers _client _loop sys child_spec _restart "
+        "gen _starting _children gen_server _answers _client _loop sys child_spec _restart "
         "supervisor dynamic_supervisor partition_supervisor agent task task_supervisor registry application state_machine ets snapshot",
     ),
     ("running", "blocking _run _watchdog"),

@@ -58,7 +58,6 @@ from beamish.gen import Request as Request, client as client, reply as reply, st
 from beamish.gen_server import GenServer as GenServer
 from beamish.process import (
     alive as alive,
-    cancel_timer as cancel_timer,
     current as current,
     demonitor as demonitor,
     down as down,
@@ -66,13 +65,9 @@ from beamish.process import (
     flag as flag,
     link as link,
     monitor as monitor,
-    monotonic as monotonic,
-    read_timer as read_timer,
     receive as receive,
     register as register,
     send as send,
-    send_after as send_after,
-    send_interval as send_interval,
     spawn as spawn,
     spawn_link as spawn_link,
     spawn_monitor as spawn_monitor,
@@ -91,5 +86,25 @@ from beamish.supervisor import (
     Supervisor as Supervisor,
     SupervisorError as SupervisorError,
 )
+from beamish.timer import (
+    cancel_timer as cancel_timer,
+    monotonic as monotonic,
+    read_timer as read_timer,
+    send_after as send_after,
+    send_interval as send_interval,
+)
+
+#: What `from beamish import *` brings: not `sys`, `errors` and `exit`, which would hide Python's own.
+__all__ = [
+    "AlreadyPresent", "AlreadyStarted", "Answer", "BadChildSpec", "BadReturn", "BeamishError", "CallExit", "CallTimeout",
+    "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue", "Crash", "Deadlock",
+    "Down", "Exit", "Exited", "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init", "KILL", "KILLED", "Kill",
+    "Killed", "NOPROC", "NORMAL", "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "Pid",
+    "Ref", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning",
+    "Stop", "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Watchdog", "WrongLoop", "WrongServer",
+    "alive", "blocking", "call", "cancel_timer", "cast", "child", "client", "current", "demonitor", "down", "flag", "link",
+    "monitor", "monotonic", "read_timer", "receive", "register", "reply", "run", "send", "send_after", "send_interval", "spawn",
+    "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unlink", "unregister", "whereis",
+]  # fmt: skip
 
 __version__ = "0.1.0"

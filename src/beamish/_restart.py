@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from beamish.errors import Normal, Shutdown
 
@@ -64,4 +64,5 @@ def check_options(strategy: Any, max_restarts: Any, max_seconds: Any) -> None:
         raise ValueError(f"max_seconds must be seconds, more than 0. Got: {max_seconds!r}")
 
 
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")

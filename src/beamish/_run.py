@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from beamish import _watchdog, gen
+from beamish import _starting, _watchdog, gen
 from beamish._runtime.node import here
 from beamish._runtime.process import EXITING, MonitorRef, Process
 from beamish.child_spec import ChildSpec
@@ -52,8 +52,8 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
         node = here()
         me = node.me()
         # Started under the root, so that a failing start raises here instead of ending the process that asks for it.
-        self._process = process = gen.begin(node, Supervisor, (self._children,), self._options, node.root, self._name)
-        await gen.begun(process)
+        self._process = process = _starting.begin(node, Supervisor, (self._children,), self._options, node.root, self._name)
+        await _starting.begun(process)
         if me is not None:
             node.root.unlink_from(process)
             process.parent = me

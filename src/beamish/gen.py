@@ -10,38 +10,32 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import sleep
-from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from beamish import _report, telemetry
 from beamish._address import Address, at
 from beamish._answers import UNCHANGED, Stop
-from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason, is_coroutine
+from beamish._loop import ServerProcess, is_coroutine
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
 from beamish._runtime.node import Node, exiting, here, here_key
 from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, WAITING, Entry, MonitorRef, Process
 from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
 from beamish.errors import (
     NORMAL,
-    SHUTDOWN,
-    AlreadyStarted,
-    BeamishError,
     CallingSelf,
     CallTimeout,
     Deadlock,
     NoProcess,
     ServerDown,
-    StartError,
     WrongLoop,
     WrongServer,
     short,
 )  # fmt: skip
-from beamish.process import Late, awaited
+from beamish.process import awaited
 
 if TYPE_CHECKING:
-    from beamish.gen_server import GenServer
+    pass
 
 #: Spans of every call while somebody listens; `CALLS` is the one guard for the three on the hot road.
 CALL_START, CALL_STOP = telemetry.event("beamish.gen_server.call.start"), telemetry.event("beamish.gen_server.call.stop")
@@ -59,160 +53,6 @@ class Request:
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-# --- starting ---------------------------------------------------------------------------------------------------------
-
-
-def begin(
-    node: Node, cls: type[GenServer[Any]], args: Any, kwargs: Any, parent: Process | None, name: str | None = None, record: Any = None
-) -> ServerProcess:
-    """Make the process and run its init on this stack. An async init that waits leaves an acknowledgement: see `begun`.
-
-    Raises StartError, AlreadyStarted or Ignored when it is known at once that no server runs.
-    """
-    if name is not None:
-        taken = node.names.get(name)
-        if taken is not None:
-            raise AlreadyStarted(taken.label(), name)
-    process = ServerProcess(node, cls, parent, name)
-    ctx = node.scratch.pop() if node.scratch else Context()
-    outer = node.current
-    node.current = process
-    node.depth += 1
-    try:
-        value: Any = ctx.run(cls.init, process.server, *args, **kwargs)
-        if is_coroutine(value):
-            process.ctx = ctx
-            process.client = ack = Client(process, "init", None)
-            process.go_async(process.begin_later(value, ack), None)
-            if ack.outcome == PENDING and process.status != DEAD:
-                process.record = record
-                return process
-            problem = ack.value if ack.outcome == ANSWERED else _died(process)
-        elif exiting(process):
-            problem = None  # it died meanwhile: that is what it died of, whatever its init returned
-        else:
-            problem = process.begun(value)
-            if problem is not None:
-                process.abandon(problem)
-    except BaseException as error:
-        info = exc_info(error)
-        problem = _init_raised(process, error, info)
-    finally:
-        node.current = outer
-        node.depth -= 1
-    if process.ctx is None:
-        if len(ctx):
-            process.ctx = ctx
-        elif len(node.scratch) < 8:
-            node.scratch.append(ctx)
-    if problem is not None:
-        raise problem
-    if process.status in (RUNNING, LOOK):
-        process.release()
-    elif process.status == EXITING:
-        process.end(process.reason)
-    if process.status == DEAD:
-        process.lay()
-        raise _died(process)
-    process.record = record
-    return process
-
-
-def _init_raised(process: ServerProcess, error: BaseException, info: Any) -> BeamishError:
-    if process.status == DEAD:
-        process.lay()
-        return _died(process)
-    reason = process.reason if process.status == EXITING else exit_reason(error)
-    _report.init_failed(process, reason, info)
-    process.end(reason)
-    if not isinstance(error, ORDINARY):
-        raise error
-    return _died(process)
-
-
-def _died(process: ServerProcess) -> StartError:
-    return StartError(process.reason, process.label())
-
-
-async def begun(process: ServerProcess, timeout: float | None = None) -> ServerProcess:
-    """Wait for an async init. Late, or with the starter cancelled, the half-started process is killed and its name free."""
-    ack = process.client
-    if not isinstance(ack, Client) or ack.request != "init":
-        return process
-    if not ack.outcome:
-        edge = _edge(process.node.me(), process.node)  # an init that calls whoever waits for it is a circle too
-        if edge is not None:
-            edge.waiting = ack
-        try:
-            await expect(ack, process.node, timeout)
-        except BaseException:
-            await _give_up(process, ack)
-            raise
-        finally:
-            forget(ack, process.node, timeout)
-            if edge is not None:
-                edge.waiting = None
-    if ack.outcome == ANSWERED:
-        if ack.value is not None:
-            raise ack.value
-        return process
-    if ack.outcome == LATE:
-        _unlink_from_starter(process)
-        process.kill()
-        raise StartError("timeout", process.label())
-    raise _died(process)
-
-
-async def _give_up(process: ServerProcess, ack: Client) -> None:
-    """The starter was cancelled. A server whose init had just ended runs: it is asked to end, and its terminate runs."""
-    if ack.outcome == ANSWERED:
-        if ack.value is None and process.record is None:  # a supervisor's child stays, to be stopped in its turn
-            _unlink_from_starter(process)
-            process.post((SYSTEM, Stopper(SHUTDOWN), None, None))
-        return
-    _unlink_from_starter(process)
-    if process.cls.__kind__ != "supervisor":
-        process.kill()
-        return
-    ref = MonitorRef(None, process, process)
-    process.begin_exit(SHUTDOWN)  # what it has started is stopped in order first
-    await awaited(ref, None)
-
-
-def _unlink_from_starter(process: ServerProcess) -> None:
-    """As in OTP: no EXIT comes of a start that timed out, nor of one that its starter gave up."""
-    if process.linked and process.parent is not None:
-        process.parent.unlink_from(process)
-        process.linked = False
-
-
-async def start(
-    cls: type[GenServer[Any]],
-    args: Any,
-    kwargs: Any,
-    *,
-    name: str | None = None,
-    link: bool = True,
-    timeout: float | None = None,
-    on_begin: Callable[[ServerProcess], object] | None = None,
-) -> ServerProcess:
-    """Start a server for whoever runs this: linked to the process, or to the node's root when plain asyncio code asks."""
-    node = here()
-    me = node.me()
-    await _not_dead(me)
-    try:
-        process = begin(node, cls, args, kwargs, (me or node.root) if link else None, name)
-        if on_begin is not None:
-            on_begin(process)
-        if process.status != IDLE:
-            await begun(process, timeout)
-    except StartError:
-        if exiting(me):  # the link has taken us along; the cancellation is delivered here
-            await sleep(0)
-        raise
-    return process
-
-
 # --- calling ----------------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +61,7 @@ async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) ->
     node = here()
     me = node.me()
     process = await _find(address, node, name, args, kwargs)
-    await _not_dead(me)
+    await not_dead(me)
     if node.budget <= node.floor and not node.spend():
         await sleep(0)
         process = await _find(address, node, name, args, kwargs)
@@ -234,7 +74,7 @@ async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) ->
     return await _ask(address, process, node, me, entry)
 
 
-async def _not_dead(me: Process | None) -> None:
+async def not_dead(me: Process | None) -> None:
     """The dead ask nothing and start nothing; a cancellation that is pending is delivered here."""
     if me is not None and exiting(me):
         await sleep(0)
@@ -245,7 +85,7 @@ async def _not_dead(me: Process | None) -> None:
 async def _ask(address: Address, process: ServerProcess, node: Node, me: Process | None, entry: Entry) -> Any:
     client = entry[3]
     assert client is not None
-    edge = _edge(me, node)
+    edge = edge_of(me, node)
     if edge is not None:
         _check_cycle(edge, process, address, entry)
         edge.waiting = client
@@ -346,7 +186,7 @@ async def took(address: Address, process: ServerProcess, value: Any, name: str, 
     if type(client) is not Client:
         process.client = client = Client(process, name, me)
     entry: Entry = (name, args, kwargs, client)
-    edge = None if me is None else _edge(me, node)
+    edge = None if me is None else edge_of(me, node)
     if edge is not None:
         edge.waiting = client
     try:
@@ -424,7 +264,7 @@ def _as_request(address: Address, process: ServerProcess, name: str | Mark, args
     raise WrongServer.of(address, name, process.cls)
 
 
-def _edge(me: Process | None, node: Node) -> Process | None:
+def edge_of(me: Process | None, node: Node) -> Process | None:
     """`me`, if it is its own handler that will wait; a task that the handler started makes no edge."""
     if me is None:
         return None
@@ -597,47 +437,3 @@ async def down(ref: MonitorRef, timeout: float | None = None) -> Any:
     """The reason of the Down of a monitor nobody else hears, or UNCHANGED when it did not come in time."""
     found = await awaited(ref, timeout)
     return UNCHANGED if found is None else found.reason
-
-
-async def started(address: Address, timeout: float | None) -> None:
-    """Wait until a server runs there, its init done."""
-    node = here()
-    deadline = None if timeout is None else node.clock.now() + timeout
-    while True:
-        process = address._process  # pyright: ignore[reportPrivateUsage]
-        name = address._name  # pyright: ignore[reportPrivateUsage]
-        if process is None:
-            process = node.whereis(name)
-        elif not process.alive:
-            raise NoProcess.of(address, "started", None, ())
-        if process is not None and process.alive and not _starting(process):
-            return
-        if not await _arrival(node, process if name is None else name, deadline):
-            raise CallTimeout.of(address, "started", timeout)
-
-
-def _starting(process: Process) -> bool:
-    ack = process.client if isinstance(process, ServerProcess) else None
-    return isinstance(ack, Client) and ack.request == "init" and ack.outcome == PENDING
-
-
-async def _arrival(node: Node, who: object, deadline: float | None) -> bool:
-    """Wait for one `Node.arrived(who)`; False when the deadline came first."""
-    future = node.loop.create_future()
-    waiting = node.awaited.setdefault(who, [])
-    waiting.append(future)
-    late = Late(future)
-    seconds = None if deadline is None else max(0.0, deadline - node.clock.now())
-    if seconds is not None:
-        node.timeouts.add(late, seconds)
-    try:
-        await future
-    finally:
-        if seconds is not None:
-            node.timeouts.remove(late, seconds)
-        arrived = future not in waiting
-        if not arrived:
-            waiting.remove(future)
-            if not waiting:
-                node.awaited.pop(who, None)
-    return arrived

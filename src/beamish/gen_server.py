@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType, EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, cast as as_type, overload
 
-from beamish import gen, process as _process
+from beamish import _starting, gen, process as _process, timer as _timer
 from beamish._address import Address, named
 from beamish._client import CastResult
 from beamish._report import Status
@@ -157,12 +157,12 @@ def _name_of(obj: Any) -> Any:
 
 
 async def _start_link(options: Options, args: Any, kwargs: Any) -> Any:
-    process = await gen.start(options.cls, args, kwargs, name=options.name, timeout=options.timeout)
+    process = await _starting.start(options.cls, args, kwargs, name=options.name, timeout=options.timeout)
     return _address(options, process)
 
 
 async def _start(options: Options, args: Any, kwargs: Any) -> Any:
-    process = await gen.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout)
+    process = await _starting.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout)
     return _address(options, process)
 
 
@@ -172,7 +172,7 @@ async def _start_monitor(options: Options, args: Any, kwargs: Any) -> Any:
     def watch(process: Any) -> None:
         refs.append(_process.monitor(_address(options, process)))
 
-    process = await gen.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, on_begin=watch)
+    process = await _starting.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, on_begin=watch)
     return _address(options, process), refs[0]
 
 
@@ -338,7 +338,7 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
 
     async def started(self, timeout: float | None = 5.0) -> Self:
         """Wait until a server runs under this name (again); CallTimeout after `timeout` seconds."""
-        await gen.started(self, timeout)
+        await _starting.started(self, timeout)
         return self
 
     async def stop(self, reason: object = NORMAL, timeout: float | None = None) -> None:
@@ -349,8 +349,8 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
 
     def send_after(self, seconds: float, message: Any) -> Timer:
         """Send `message` to this server's handle_info in `seconds`."""
-        return _process.send_after(seconds, self, message)
+        return _timer.send_after(seconds, self, message)
 
     def send_interval(self, seconds: float, message: Any) -> Timer:
         """Send `message` to this server's handle_info every `seconds`, until cancelled or the server's end."""
-        return _process.send_interval(seconds, self, message)
+        return _timer.send_interval(seconds, self, message)

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, cast
 
 from beamish import _report
 from beamish._address import Address
 from beamish._runtime.ids import Pid
-from beamish._runtime.node import NODES, Node, here, here_key
+from beamish._runtime.node import Node, here
 from beamish._runtime.process import DEAD, EXITING, MonitorRef, Process, TaskProcess
-from beamish._runtime.signals import INFO, Cancelled, Down, Exited
-from beamish._runtime.timers import Timer
+from beamish._runtime.signals import INFO, Down, Exited
 from beamish.errors import NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Kill, NoProcess, WrongLoop, short
 
 P = ParamSpec("P")
@@ -33,7 +31,7 @@ Target = Pid | Address | str
 
 def current() -> Pid:
     """The pid of the process whose code this is (Elixir's `self()`). Plain asyncio code is adopted; see the module."""
-    return _me()
+    return myself()
 
 
 def whereis(name: str) -> Pid | None:
@@ -51,7 +49,7 @@ def alive(target: Target) -> bool:
 def register(name: str, target: Target | None = None) -> None:
     """Give a process (by default this one) a name. ValueError when the name is taken, or it has one, or is dead."""
     node = here()
-    process = _me() if target is None else find(target)
+    process = myself() if target is None else find(target)
     if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"a name is a non-empty str. Got: {name!r}")
     if process is None or not process.alive:
@@ -97,7 +95,8 @@ def _name(target: Target) -> object:
     return target if isinstance(target, str) else None
 
 
-def _me() -> Process:
+def myself() -> Process:
+    """The process whose code this is; plain asyncio code is adopted."""
     node = here()
     me = node.me()
     return me if me is not None else _adopt(node)
@@ -172,14 +171,14 @@ def spawn_link(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Pid:
 def spawn_monitor(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> tuple[Pid, MonitorRef]:
     """The same, monitored from its first moment on: its Down comes to this process, or to `await down(ref)`."""
     process = _spawn(None, fn, args, kwargs)
-    return process, MonitorRef(_me(), process, process)
+    return process, MonitorRef(myself(), process, process)
 
 
 def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: Any) -> Process:
     if not callable(fn):
         raise TypeError(f"spawn takes a function and its arguments. Got: {short(fn)}")
     node = here()
-    _living(node)
+    living(node)
     process = _Function(node, parent, None)
     process.started()
     process.task = node.loop.create_task(body(fn, args, kwargs), name=f"beamish-{process!r}", context=process.task_context())
@@ -187,7 +186,7 @@ def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: An
     return process
 
 
-def _living(node: Node) -> None:
+def living(node: Node) -> None:
     """The dead start nothing and arm nothing: their code, which is still unwinding, is told so."""
     if node.ghosts and node.silenced():
         raise asyncio.CancelledError("this process is dead")
@@ -223,7 +222,7 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
     TimeoutError after `timeout` seconds (0.0: only what is there now). For spawned functions and adopted tasks; a server gets
     its messages in `handle_info`.
     """
-    me = _me()
+    me = myself()
     if not isinstance(me, TaskProcess):
         raise RuntimeError(
             f"{me.label()!r} is a server: its messages come to handle_info, one at a time; receive() is for spawned functions"
@@ -291,7 +290,7 @@ def link(target: Target) -> None:
 
     To the dead: NoProcess, or an `Exited(pid, NOPROC)` message if this process traps exits.
     """
-    me = _me()
+    me = myself()
     process = find(target)
     if process is me:
         return
@@ -306,7 +305,7 @@ def link(target: Target) -> None:
 
 def unlink(target: Target) -> None:
     """Undo `link`: no exit signal of that process comes any more (an Exited that is in the mailbox stays)."""
-    me = _me()
+    me = myself()
     process = find(target)
     if process is not None:
         me.unlink_from(process)
@@ -318,7 +317,7 @@ def monitor(target: Target) -> MonitorRef:
 
     Each call is a monitor of its own. A server gets the Down in `handle_info`; others may `await down(ref)`.
     """
-    return MonitorRef(_me(), find(target), target)
+    return MonitorRef(myself(), find(target), target)
 
 
 def demonitor(ref: MonitorRef, *, flush: bool = False, info: bool = False) -> bool:
@@ -416,98 +415,6 @@ def exit(target: Target, reason: object) -> bool:
 
 def flag(*, trap_exit: bool) -> bool:
     """Whether exit signals come as `Exited` messages from now on. Returns what it was."""
-    me = _me()
+    me = myself()
     before, me.trap = me.trap, trap_exit
     return before
-
-
-# --- time and timers -----------------------------------------------------------------------------------------------------------
-
-
-def monotonic() -> float:
-    """The node's clock now, in seconds: the one that timers and timeouts follow, and that a test moves by hand."""
-    node = NODES.get(here_key())  # without the check that `here` adds on 3.11: for the time alone it is 200 ns too dear
-    return (node if node is not None else here()).clock.now()
-
-
-def send_after(seconds: float, target: Target, message: Any) -> Timer:
-    """Send `message` to `target` in `seconds` (0.0: soon). A name is looked up then, and it is no error if nobody has it.
-
-    Timers with the same deadline fire in the order of arming; one aimed at a pid vanishes with it.
-    """
-    return _arm(seconds, target, message, _fire)
-
-
-def send_interval(seconds: float, target: Target, message: Any) -> Timer:
-    """Send `message` every `seconds` (more than 0), until cancelled. It does not drift; missed beats are left out."""
-    if not seconds > 0:
-        raise ValueError(f"an interval is seconds, more than 0. Got: {seconds!r}")
-
-    def again(timer: Timer) -> None:
-        process, node = timer.target, here()
-        _deliver(process, timer.message)
-        if not isinstance(process, Process) or process.status != DEAD:
-            now = node.clock.now()
-            missed = int((now - timer.when) / seconds) if now > timer.when else 0
-            node.wheel.rearm(timer, timer.when + (missed + 1) * seconds, again)
-
-    return _arm(seconds, target, message, again)
-
-
-def cancel_timer(ref: Timer, *, asynchronous: bool = False, info: bool = True) -> float | bool:
-    """The seconds that were left, or False when it had fired (the message may be in the mailbox) or was cancelled before.
-
-    `asynchronous=True` returns True at once, and `Cancelled(ref, left)` comes as a message; `info=False` tells nothing.
-    """
-    if not isinstance(ref, Timer):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return False
-    process = ref.target
-    left = here().wheel.cancel(ref)
-    if isinstance(process, Process) and process.timers is not None:
-        process.timers.pop(ref, None)
-    if asynchronous:
-        if info:
-            me = _me()
-            me.post((INFO, Cancelled(ref, left), None, None))
-        return True
-    return left if info else True
-
-
-def read_timer(ref: Timer) -> float | bool:
-    """The seconds that are left, or False."""
-    if not isinstance(ref, Timer):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return False
-    return here().wheel.read(ref)
-
-
-def _arm(seconds: float, target: Target, message: Any, fire: Callable[[Timer], None]) -> Timer:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"the seconds come first: send_after(seconds, target, message). Got: {seconds!r}")
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"a timer is set in seconds, 0.0 or more and finite. Got: {seconds!r}")
-    node = here()
-    _living(node)
-    by_name = isinstance(target, str) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
-    aim: Any = target if by_name else find(target)
-    timer = node.wheel.arm(node.clock.now() + seconds, fire, aim, message)
-    if not by_name:
-        if aim.status == DEAD:
-            node.wheel.cancel(timer)
-        elif aim.timers is None:
-            aim.timers = {timer: None}
-        else:
-            aim.timers[timer] = None
-    return timer
-
-
-def _fire(timer: Timer) -> None:
-    process = timer.target
-    if isinstance(process, Process) and process.timers is not None:
-        process.timers.pop(timer, None)
-    _deliver(process, timer.message)
-
-
-def _deliver(target: Any, message: Any) -> None:
-    process = target if isinstance(target, Process) else find(target)
-    if process is not None:
-        process.post((INFO, message, None, None))

@@ -1,0 +1,210 @@
+"""One child of a supervisor: how it is started, and how it is stopped. What a supervisor decides is not here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, cast as as_type
+
+from beamish import _starting
+from beamish._address import Address
+from beamish._loop import ServerProcess, exc_info, exit_reason
+from beamish._restart import Restarts, Strategy
+from beamish._runtime.ids import Pid
+from beamish._runtime.node import Node
+from beamish._runtime.process import DEAD, EXITING, IDLE, MonitorRef, Process
+from beamish._runtime.signals import Down
+from beamish.child_spec import ChildSpec
+from beamish.errors import KILLED, SHUTDOWN, AlreadyStarted, BadReturn, Ignored, Killed, Normal, Shutdown, StartError, short
+from beamish.gen_server import ServerMeta
+from beamish.process import awaited, find
+
+_log = logging.getLogger("beamish.supervisor")
+
+
+class Child:
+    """The supervisor's note about one child; the child's process refers to it (`record`)."""
+
+    __slots__ = ("extra", "process", "restarting", "spec")
+
+    def __init__(self, spec: ChildSpec[Any]) -> None:
+        self.spec = spec
+        self.process: Process | None = None
+        self.restarting = False
+        self.extra: tuple[Any, ...] = ()  # what a start function returned beside the process
+
+    def started(self) -> Any:
+        """What `start_child` and `restart_child` answer: what the start function returned."""
+        return (self.address(), *self.extra) if self.extra and self.process is not None else self.address()
+
+    def address(self) -> Any:
+        if self.process is None:
+            return None
+        return self.process.label()
+
+
+class Tree:
+    """The state of a supervisor."""
+
+    __slots__ = ("children", "me", "restarts", "strategy")
+
+    def __init__(self, me: ServerProcess, strategy: Strategy, max_restarts: int, max_seconds: float) -> None:
+        self.me = me
+        self.strategy = strategy
+        self.restarts = Restarts(max_restarts, max_seconds)
+        self.children: dict[Any, Child] = {}  # in start order
+
+
+class Failed:
+    """A start that failed, and what of."""
+
+    __slots__ = ("info", "reason")
+
+    def __init__(self, reason: object, info: Any = None) -> None:
+        self.reason = reason
+        self.info = info
+
+
+def launch(tree: Tree, child: Child) -> Failed | Coroutine[Any, Any, Failed | None] | None:
+    """Start a child: None when it runs (or is ignored), the failure, or a coroutine that comes to one of the two."""
+    spec = child.spec
+    child.restarting = False
+    if not isinstance(spec.start, ServerMeta):
+        return _start_function(tree, child)
+    try:
+        process = _starting.begin(tree.me.node, as_type(Any, spec.start), spec.args, spec.kwargs, tree.me, spec.name, child)
+    except BaseException as error:
+        return _start_failed(tree, child, error)
+    child.process = process
+    if process.status == IDLE:
+        return None
+    return _finish_start(tree, child, process)
+
+
+async def _finish_start(tree: Tree, child: Child, process: ServerProcess) -> Failed | None:
+    try:
+        await _starting.begun(process, child.spec.timeout)
+    except BaseException as error:
+        if process.alive:
+            raise  # cancelled when it ran already: it is stopped in its turn
+        process.record = child.process = None
+        return _start_failed(tree, child, error)
+    return None
+
+
+async def _start_function(tree: Tree, child: Child) -> Failed | None:
+    spec = child.spec
+    try:
+        value = await spec.start(*spec.args, **spec.kwargs)
+        found: Any = as_type(Any, value[0] if isinstance(value, tuple) and value else value)
+        if not isinstance(found, Address | Pid):
+            raise BadReturn(f"the start function of {short(spec.id)}", value, "the address or pid of what it started")
+        process = find(found)
+    except BaseException as error:
+        return _start_failed(tree, child, error)
+    if process is None or process.status == DEAD:
+        return Failed(process.reason if process is not None else KILLED)
+    child.process = process
+    process.record = child
+    child.extra = value[1:] if isinstance(value, tuple) else ()
+    return None
+
+
+def _start_failed(tree: Tree, child: Child, error: BaseException) -> Failed | None:
+    match error:
+        case Ignored():
+            if child.spec.restart == "temporary":
+                tree.children.pop(child.spec.id, None)
+            return None
+        case AlreadyStarted():
+            return Failed(error)
+        case StartError(reason=reason):
+            return Failed(reason)
+        case Exception():
+            info = exc_info(error)
+            return Failed(exit_reason(error), info)
+        case _:
+            raise error
+
+
+# --- stopping children ------------------------------------------------------------------------------------------------
+
+
+async def stop_all(tree: Tree) -> None:
+    for child in reversed(list(tree.children.values())):
+        if tree.me.status != DEAD:
+            await stop_child(tree, child)
+
+
+async def stop_child(tree: Tree, child: Child) -> None:
+    """Ask it to end, wait for its shutdown time, then KILL. Its Exited, when it comes, means nothing any more."""
+    process, child.process = child.process, None
+    child.restarting = False
+    if process is None:
+        return
+    process.record = None
+    if process.status == DEAD:
+        return
+    reason = await shut_down(tree.me, process, child.spec.shutdown)
+    fine = isinstance(reason, Killed) if _brutal(child.spec.shutdown) else isinstance(reason, Shutdown) and reason.detail is None
+    if not fine and not (child.spec.restart != "permanent" and isinstance(reason, Shutdown | Normal)):
+        report(tree, child, "shutdown_error", reason)
+
+
+async def shut_down(source: Process, process: Process, shutdown: float | str | None) -> object:
+    """End `process` as a supervisor does, and wait until it is dead. The reason that it died of."""
+    ref = MonitorRef(None, process, process)
+    if _brutal(shutdown):
+        process.kill()
+    else:
+        process.signal(source, SHUTDOWN, by_link=False)
+    down = await _through_the_end(source, ref, as_type("float | None", shutdown))
+    if down is None:
+        process.kill()
+        down = await _through_the_end(source, ref, None)
+    assert down is not None
+    return down.reason
+
+
+async def _through_the_end(source: Process, ref: MonitorRef, timeout: float | None) -> Down | None:
+    """Wait, also while asyncio cancels every task because the loop ends: this is what is to be done then."""
+    while True:
+        try:
+            return await awaited(ref, timeout)
+        except asyncio.CancelledError:
+            if not source.node.ending() or source.status in (EXITING, DEAD):
+                raise
+
+
+def _brutal(shutdown: object) -> bool:
+    return shutdown == "brutal_kill" or shutdown == 0
+
+
+async def _stop_tree(process: Process) -> None:
+    """How the end of the loop stops what plain asyncio code has started: supervisors take their time, others 5 s."""
+    shutdown = process.cls.__shutdown__ if isinstance(process, ServerProcess) else 5.0
+    await shut_down(process.node.root, process, shutdown)
+
+
+Node.stop_tree = staticmethod(_stop_tree)
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+def report(tree: Tree, child: Child, what: str, reason: object, info: Any = None) -> None:
+    """OTP's supervisor reports: child_terminated, start_error, shutdown, shutdown_error."""
+    if not _log.isEnabledFor(logging.ERROR):
+        return
+    facts = {"supervisor": tree.me.label(), "context": what, "reason": reason, "child": child.spec.id, "restart": child.spec.restart}
+    _log.error(
+        "%r: %s\n  child: %s (%s)\n  reason: %s",
+        facts["supervisor"],
+        what,
+        short(child.spec.id),
+        child.spec.restart,
+        short(reason),
+        exc_info=info,
+        extra=facts,
+    )
