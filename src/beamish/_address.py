@@ -89,18 +89,32 @@ class Address:
 _set_process, _set_name, _set_timeout = (vars(Address)[slot].__set__ for slot in ("_process", "_name", "_timeout"))
 
 
+class _Draft:
+    """An address while it is made: plain assignments, then it is given its class. 0.35 µs where the descriptors take 0.5."""
+
+    __slots__ = Address.__slots__
+
+
+def _make(cls: type[A], process: Process | None, name: Any) -> A:
+    draft: Any = _new(_Draft)
+    draft._process = process
+    draft._name = name
+    draft._timeout = cls.__timeout__
+    try:
+        draft.__class__ = cls
+    except TypeError:  # a base class without __slots__ has given its instances another layout
+        draft = _new(cls)
+        _set_process(draft, process)
+        _set_name(draft, name)
+        _set_timeout(draft, cls.__timeout__)
+    made: A = draft
+    return made
+
+
 def at(cls: type[A], process: Process) -> A:
     """The address of one process: what its own handlers have as `self`."""
-    address = _new(cls)
-    _set_process(address, process)
-    _set_name(address, None)
-    _set_timeout(address, cls.__timeout__)
-    return address
+    return _make(cls, process, None)
 
 
 def named(cls: type[A], name: Any) -> A:
-    address = _new(cls)
-    _set_process(address, None)
-    _set_name(address, name)
-    _set_timeout(address, cls.__timeout__)
-    return address
+    return _make(cls, None, name)

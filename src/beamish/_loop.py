@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Coroutine
 from types import CoroutineType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from beamish import _report
 from beamish._address import at, named
@@ -54,7 +54,7 @@ class ServerProcess(Process):
     __slots__ = ("calls", "client", "cls", "idle", "server", "state")
 
     def __init__(self, node: Node, cls: type[GenServer[Any]], parent: Process | None, name: str | None) -> None:
-        super().__init__(node, parent, name)
+        Process.__init__(self, node, parent, name)  # super() is 0.15 µs dearer on 3.11
         self.cls = cls
         self.calls = cls.__handlers__
         self.state: Any = None
@@ -220,7 +220,7 @@ class ServerProcess(Process):
 
     def settle(self, value: Any, entry: Entry) -> Rest:
         """Apply what a handler returned. The plain reply of a call never comes here."""
-        kind = type(cast(object, value))
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         client = entry[3]
         if kind is Reply and client is not None:
             self.go_on(value.state, value.then)
@@ -410,7 +410,7 @@ class ServerProcess(Process):
 
     def begun(self, value: Any) -> BeamishError | None:
         """What `init` returned. None when the server runs now, else what its starter is to be told."""
-        kind = type(cast(object, value))
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind not in CONTROL:
             self.state = value
         elif kind is Init:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from asyncio import sleep
 from collections.abc import Callable
 from contextvars import Context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from beamish import _report, gen
 from beamish._address import Address
-from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason, is_coroutine
+from beamish._answers import CONTROL
+from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
 from beamish._runtime.node import Node, exiting, here
-from beamish._runtime.process import DEAD, EXITING, IDLE, LOOK, RUNNING, MonitorRef, Process
+from beamish._runtime.process import DEAD, EXITING, IDLE, LOOK, RUNNING, STARTED, MonitorRef, Process
 from beamish._runtime.signals import SYSTEM
 from beamish.errors import SHUTDOWN, AlreadyStarted, BeamishError, CallTimeout, NoProcess, StartError
 from beamish.process import Late, awaited
@@ -41,8 +43,9 @@ def begin(
     node.current = process
     node.depth += 1
     try:
-        value: Any = ctx.run(cls.init, process.server, *args, **kwargs)
-        if is_coroutine(value):
+        value: Any = ctx.run(cls.init, process.server, *args, **kwargs) if kwargs else ctx.run(cls.init, process.server, *args)
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is CoroutineType:
             process.ctx = ctx
             process.client = ack = Client(process, "init", None)
             process.go_async(process.begin_later(value, ack), None)
@@ -50,8 +53,11 @@ def begin(
                 process.record = record
                 return process
             problem = ack.value if ack.outcome == ANSWERED else _died(process)
-        elif exiting(process):
+        elif process.status in (EXITING, DEAD):
             problem = None  # it died meanwhile: that is what it died of, whatever its init returned
+        elif kind not in CONTROL and not (STARTED.handlers or node.awaited):
+            process.state = value  # `begun`, for the usual case
+            problem = None
         else:
             problem = process.begun(value)
             if problem is not None:
@@ -69,7 +75,10 @@ def begin(
             node.scratch.append(ctx)
     if problem is not None:
         raise problem
-    if process.status in (RUNNING, LOOK):
+    if process.status == RUNNING and process.mbox is None and process.idle is None:
+        process.client = False  # `release`, for the usual case
+        process.status = IDLE
+    elif process.status in (RUNNING, LOOK):
         process.release()
     elif process.status == EXITING:
         process.end(process.reason)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, cast as as_type
 from beamish import telemetry
 from beamish._address import Address
 from beamish._answers import Stop
-from beamish._children import Child, Failed, Tree, launch, report, stop_all, stop_child
+from beamish._children import MANY, Child, Failed, Tree, launch, launch_row, report, stop_all, stop_child
 from beamish._client import call
 from beamish._loop import ServerProcess
 from beamish._restart import Fate, Strategy as Strategy, check_options, decide
@@ -127,18 +127,18 @@ class Supervisor(GenServer[Tree]):
             raise
 
     async def _start_children(self, tree: Tree, specs: list[ChildSpec[Any]]) -> Tree | Stop[Any]:
-        for spec in specs:
-            child = Child(spec)
-            tree.children[spec.id] = child
-            problem = launch(tree, child)
+        rest = iter(specs)
+        while True:
+            child, problem = launch_row(tree, rest, many=len(specs) >= MANY)
+            if child is None:
+                return tree
             if problem is not None and not isinstance(problem, Failed):
                 problem = await problem
             if problem is not None:
                 report(tree, child, "start_error", problem.reason, problem.info)
-                del tree.children[spec.id]
+                del tree.children[child.spec.id]
                 await stop_all(tree)
-                return Stop(Shutdown(FailedToStart(spec.id, problem.reason)))
-        return tree
+                return Stop(Shutdown(FailedToStart(child.spec.id, problem.reason)))
 
     def handle_info(self, state: Tree, message: Any) -> Any:
         match message:
