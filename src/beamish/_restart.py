@@ -6,7 +6,7 @@ from collections import deque
 from enum import Enum
 from typing import Any, Literal
 
-from beamish.errors import Normal, Shutdown
+from beamish.errors import clean
 
 
 class Fate(Enum):
@@ -17,17 +17,16 @@ class Fate(Enum):
     FORGET = "forget the spec"
 
 
+RESTART, KEEP, FORGET = Fate  # an enum's members are slow to reach on 3.11
+
+
 def decide(restart: str, reason: object) -> Fate:
     """The table of the supervisor manual."""
-    match restart, reason:
-        case "permanent", _:
-            return Fate.RESTART
-        case "transient", Normal() | Shutdown():
-            return Fate.KEEP
-        case "transient", _:
-            return Fate.RESTART
-        case _:  # temporary
-            return Fate.FORGET
+    if restart == "permanent":
+        return RESTART
+    if restart == "transient":
+        return KEEP if clean(reason) else RESTART
+    return FORGET  # temporary
 
 
 class Restarts:

@@ -102,11 +102,15 @@ class Crash:
 
     @classmethod
     def of(cls, error: BaseException) -> Crash:
-        frames = tuple(_frames(error.__traceback__))
+        crash: Any = _new(_Draft)
+        crash.error = error
+        crash.frames = _frames(error.__traceback__)
         error.__traceback__ = None
         if error.__context__ is not None or error.__cause__ is not None or hasattr(error, "exceptions"):
             _clear(error)
-        return cls(error, frames)
+        crash.__class__ = cls
+        made: Crash = crash
+        return made
 
     def text(self) -> str:
         """The error as Python would print it, from the remembered frames."""
@@ -119,6 +123,13 @@ class Crash:
         yield from traceback.format_exception(self.error)
 
 
+class _Draft:
+    """A Crash while it is made: the generated __init__ of a frozen dataclass, which may not assign, takes 0.8 µs more."""
+
+    __slots__ = ("error", "frames")
+
+
+_new = object.__new__
 _HERE = os.path.dirname(__file__)
 _RUNTIME = {os.path.join(_HERE, name) for name in ("_loop.py", "gen.py", "_client.py")}
 
@@ -128,12 +139,14 @@ def is_runtime(file: str) -> bool:
     return file in _RUNTIME or file.startswith(("<@call ", "<@cast "))
 
 
-def _frames(tb: TracebackType | None) -> Iterator[Frame]:
+def _frames(tb: TracebackType | None) -> tuple[Frame, ...]:
+    frames: list[Frame] = []
     while tb is not None:
         code = tb.tb_frame.f_code
         if not is_runtime(code.co_filename):
-            yield code.co_filename, tb.tb_lineno, code.co_name
+            frames.append((code.co_filename, tb.tb_lineno, code.co_name))
         tb = tb.tb_next
+    return tuple(frames)
 
 
 def _clear(error: BaseException) -> None:
@@ -155,9 +168,12 @@ def _clear(error: BaseException) -> None:
 NORMAL, SHUTDOWN, KILL, KILLED, NOPROC, NOCONNECTION = Normal(), Shutdown(), Kill(), Killed(), NoProc(), NoConnection()
 
 
+_CLEAN = (Normal, Shutdown)  # a tuple: `Normal | Shutdown` makes a new union at each look, 0.3 µs
+
+
 def clean(reason: object) -> bool:
     """Whether `reason` is an orderly end: no report, and no restart of a transient child."""
-    return isinstance(reason, Normal | Shutdown)
+    return isinstance(reason, _CLEAN)
 
 
 # --- exceptions -------------------------------------------------------------------------------------------------------

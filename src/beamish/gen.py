@@ -123,7 +123,8 @@ async def _outcome(address: Address, process: ServerProcess, me: Process | None,
         return client.value
     if client.outcome == LATE:
         raise CallTimeout.of(address, text(entry), timeout)
-    await window(node)
+    if node.runq:
+        await window(node)
     raise ServerDown(address, entry, client.value, text)
 
 

@@ -22,9 +22,8 @@ from beamish._answers import Stop
 from beamish._children import MANY, Child, Failed, Tree, launch, launch_row, report, stop_all, stop_child
 from beamish._client import call
 from beamish._loop import ServerProcess
-from beamish._restart import Fate, Strategy as Strategy, check_options, decide
+from beamish._restart import FORGET, RESTART, Strategy as Strategy, check_options, decide
 from beamish._runtime.ids import Pid
-from beamish._runtime.process import Process
 from beamish._runtime.signals import INFO, Exited
 from beamish.child_spec import ChildSpec, validate
 from beamish.errors import (
@@ -141,18 +140,19 @@ class Supervisor(GenServer[Tree]):
                 return Stop(Shutdown(FailedToStart(child.spec.id, problem.reason)))
 
     def handle_info(self, state: Tree, message: Any) -> Any:
-        match message:
-            case Exited(pid=Process() as process, reason=reason):
-                child = process.record
-                process.record = None
-                if isinstance(child, Child) and child.process is process:
-                    child.process = None
-                    return _ended(state, child, reason)
-            case _TryAgain(child=child):
-                if child.restarting and state.children.get(child.spec.id) is child:
-                    return _restart(state, child)
-            case _:
-                _log.error("%r got an unexpected message: %s", self, short(message))
+        if type(message) is Exited:  # by type: class patterns take 0.4 µs more
+            process: Any = message.pid
+            child = process.record
+            process.record = None
+            if type(child) is Child and child.process is process:
+                child.process = None
+                return _ended(state, child, message.reason)
+        elif type(message) is _TryAgain:
+            child = message.child
+            if child.restarting and state.children.get(child.spec.id) is child:
+                return _restart(state, child)
+        else:
+            _log.error("%r got an unexpected message: %s", self, short(message))
         return None
 
     async def terminate(self, state: Tree, reason: Any) -> None:
@@ -304,11 +304,11 @@ def _ended(tree: Tree, child: Child, reason: object) -> Any:
     if tree.me.node.ending():
         return None  # everything is being stopped: nothing is restarted any more
     fate = decide(child.spec.restart, reason)
-    if fate is Fate.RESTART or not clean(reason):
+    if fate is RESTART or not clean(reason):
         report(tree, child, "child_terminated", reason)
-    if fate is Fate.RESTART:
+    if fate is RESTART:
         return _restart(tree, child, reason)
-    if fate is Fate.FORGET:
+    if fate is FORGET:
         del tree.children[child.spec.id]
     return None
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from beamish import telemetry
 from beamish._runtime.ids import Pid, Ref
-from beamish._runtime.signals import INFO, Down, Exited, Mark
+from beamish._runtime.signals import INFO, Down, Mark, exited
 from beamish.errors import KILLED, NOPROC, Kill, Normal
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Process(Pid):
         elif self.status == EXITING:
             return  # the first reason stays
         elif self.trap:
-            self.post((INFO, Exited(source, reason), None, None))
+            self.post((INFO, exited(source, reason), None, None))
         elif type(reason) is not Normal or source is self:
             self.begin_exit(reason)
 
@@ -215,9 +215,14 @@ class Process(Pid):
             for ref in list(self.monitors):
                 ref.fire(reason)
             self.monitors = None
-        for peer in self.peers():
-            peer.unlink_from(self)
-            peer.signal(self, reason, by_link=True)
+        parent = self.parent
+        if self.linked and parent is not None:
+            parent.unlink_from(self)
+            parent.signal(self, reason, by_link=True)
+        if self.links is not None:
+            for peer in list(self.links):
+                peer.unlink_from(self)
+                peer.signal(self, reason, by_link=True)
         self.links = None
         self.linked = False
         self.parent = None  # a dead parent must not keep its own parents alive

@@ -16,6 +16,23 @@ class Exited:
     reason: object
 
 
+class _Draft:
+    __slots__ = ("pid", "reason")
+
+
+_new = object.__new__
+
+
+def exited(pid: Pid, reason: object) -> Exited:
+    """`Exited(pid, reason)` in 0.3 µs: the generated __init__ of a frozen dataclass, which may not assign, takes 0.7."""
+    draft: Any = _new(_Draft)
+    draft.pid = pid
+    draft.reason = reason
+    draft.__class__ = Exited
+    made: Exited = draft
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Down:
     """A monitored process ended (OTP's `:DOWN`). `target` is what was monitored: a pid, an address or a name."""
