@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast as cast_type, over
 
 from beamish import gen
 from beamish._answers import CONTROL, Answer, NoReply, Stop
+from beamish._runtime.client import ANSWERED, Client
 from beamish._runtime.node import NODES, here_key
 from beamish._runtime.process import RUNNING
 
@@ -80,6 +81,43 @@ async def {name}(self{signature}):
     return value_
 """
 
+# The same for an `async def` handler: to make its coroutine runs nothing of it, so there is nothing to put back. What overrides it
+# in a subclass, and calls made by processes (which may wait for each other in a circle), take the ways that are longer by a step.
+_CALL_ASYNC = """
+async def {name}(self{signature}):
+    process_ = self._process
+    if process_ is None:
+        node_ = nodes_.get(key_())
+        if node_ is None:
+            return await request_(self, {name!r}, ({positional}), {keywords})
+        process_ = node_.names.get(self._name)
+        if process_ is None or process_.status:
+            return await request_(self, {name!r}, ({positional}), {keywords})
+    else:
+        node_ = process_.node
+        if process_.status or key_() {is_not} node_.key:
+            return await request_(self, {name!r}, ({positional}), {keywords})
+    if process_.calls.get({name!r}) is not own_:
+        return await request_(self, {name!r}, ({positional}), {keywords})
+    node_.budget = budget_ = node_.budget - 1
+    if budget_ <= node_.floor and not node_.spend():
+        await pause_()
+        if process_.status:
+            return await request_(self, {name!r}, ({positional}), {keywords})
+    if node_.depth >= node_.limit or calls_.handlers:
+        return await request_(self, {name!r}, ({positional}), {keywords})
+    process_.status = {running}
+    process_.client = client_ = client_type_(process_, {name!r}, node_.me())
+    value_ = own_(process_.server, process_.state, {arguments})
+    if client_.caller is not None:
+        return await took_(self, process_, value_, {name!r}, ({positional}), {keywords})
+    entry_ = ({name!r}, ({positional}), {keywords}, client_)
+    process_.go_async(value_, entry_)
+    if client_.outcome == {answered}:
+        return client_.value
+    return await outcome_(self, process_, None, entry_, client_)
+"""
+
 _CAST = """
 def {name}(self{signature}):
     process_ = self._process
@@ -110,7 +148,7 @@ def pause() -> Generator[None, None, None]:
 
 _GLOBALS: dict[str, Any] = {
     "nodes_": NODES, "key_": here_key, "request_": gen.request, "took_": gen.took, "raised_": gen.raised, "control_": CONTROL,
-    "calls_": gen.CALLS, "pause_": pause, "notify_": gen.notify, "cast_": gen.CAST,
+    "calls_": gen.CALLS, "pause_": pause, "client_type_": Client, "outcome_": gen.outcome, "notify_": gen.notify, "cast_": gen.CAST,
 }  # fmt: skip
 
 
@@ -129,7 +167,7 @@ def call(fn: Callable[..., Any]) -> Any:
     WrongLoop. The handler may be `def` or `async def`; one that needs more than a reply is annotated `-> Answer[R]`.
     The plain function stays at `.handler`.
     """
-    return _generate(fn, _CALL, "call")
+    return _generate(fn, _CALL_ASYNC if inspect.iscoroutinefunction(fn) else _CALL, "call")
 
 
 def cast(fn: Callable[Concatenate[G, S, P], Awaitable[CastResult] | CastResult]) -> Callable[Concatenate[G, P], None]:
@@ -152,11 +190,11 @@ def _generate(fn: Any, template: str, kind: str) -> Any:
     names = _Names(parameters[2:], fn)
     source = template.format(
         name=fn.__name__, signature=names.signature, positional=names.positional, keywords=names.keywords, arguments=names.arguments,
-        is_not=_KEY_IS_NOT, running=RUNNING,
+        is_not=_KEY_IS_NOT, running=RUNNING, answered=ANSWERED,
     )  # fmt: skip
     file = f"<@{kind} {fn.__module__}.{fn.__qualname__}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # so that tracebacks show its lines
-    namespace = {**_GLOBALS, **names.defaults}
+    namespace: dict[str, Any] = {**_GLOBALS, **names.defaults, "own_": fn}
     exec(compile(source, file, "exec"), namespace)
     method = namespace[fn.__name__]
     method.__qualname__, method.__module__, method.__doc__ = fn.__qualname__, fn.__module__, fn.__doc__

@@ -23,7 +23,7 @@ from beamish._address import at, named
 from beamish._answers import CONTROL, UNCHANGED, Continue, Hibernate, Ignore, Init, NoReply, Reply, Stop, Timeout
 from beamish._runtime.client import Client
 from beamish._runtime.node import Node
-from beamish._runtime.process import DEAD, EXITING, IDLE, LOOK, RUNNING, STARTED, SUSPENDED, WAITING, Entry, Process
+from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, RUNNING, STARTED, SUSPENDED, WAITING, Entry, Process
 from beamish._runtime.signals import CONTINUE, INFO, SYSTEM, Exited, Mark, TimedOut
 from beamish._runtime.tasks import eager
 from beamish._runtime.timers import Timer
@@ -287,11 +287,14 @@ class ServerProcess(Process):
     def go_async(self, coro: Coroutine[Any, Any, Any], entry: Entry | None) -> None:
         """Run a callback's coroutine in an eager task; when that is done the process is released, or has ended."""
         node = self.node
+        ctx = self.ctx
+        if ctx is None or CURRENT not in ctx:
+            ctx = self.task_context()
         outer = node.current
         node.current = self
         node.depth += 1
         try:
-            task = eager(self.main(coro, entry), node.loop, self.task_context())
+            task = eager(self.main(coro, entry), loop=node.loop, context=ctx)
         finally:
             node.current = outer
             node.depth -= 1
@@ -305,7 +308,8 @@ class ServerProcess(Process):
         self.task = asyncio.current_task()
         try:
             value = await coro
-            if value is not UNCHANGED and self.status != EXITING and self.status != DEAD:
+            status = self.status
+            if value is not UNCHANGED and status != EXITING and status != DEAD:
                 client = entry[3] if entry is not None else None
                 if client is not None and type(value) not in CONTROL:
                     client.answered(value)
@@ -324,10 +328,15 @@ class ServerProcess(Process):
                 raise
         else:
             self.task = None
-            if self.status == EXITING:
+            status = self.status
+            if status == EXITING:
                 self.end(self.reason)
-            elif self.status != DEAD:
-                self.release()
+            elif status != DEAD:
+                if self.mbox is None and self.idle is None:
+                    self.client = False  # `release`, for the usual case
+                    self.status = IDLE
+                else:
+                    self.release()
 
     async def last_words(self, more: Coroutine[Any, Any, Any]) -> None:
         """An async terminate after a crash. What it raises is the reason then."""

@@ -96,27 +96,33 @@ async def _ask(address: Address, process: ServerProcess, node: Node, me: Process
             _on_this_stack(process, node, entry)
         else:
             process.post(entry)
-        return await _outcome(address, process, me, entry, client)
+        return await outcome(address, process, me, entry, client)
     finally:
         if edge is not None:
             edge.waiting = None
 
 
-async def _outcome(address: Address, process: ServerProcess, me: Process | None, entry: Entry, client: Client) -> Any:
+async def outcome(address: Address, process: ServerProcess, me: Process | None, entry: Entry, client: Client) -> Any:
     """The reply, or the error that says why there is none."""
     node = process.node
     timeout = address._timeout  # pyright: ignore[reportPrivateUsage]
     if process.status == DEAD:
         client.failed(process.reason)
     if not client.outcome:
-        future = expect(client, node, timeout)
+        # `expect` and `forget`, written out: 0.4 µs less of a call that waits.
+        waiters = process.waiters
+        if waiters is None:
+            process.waiters = waiters = {}
+        waiters[client] = None
+        future: asyncio.Future[None] = asyncio.Future(loop=node.loop)
+        client.future = future
+        late = None if timeout is None else node.timeouts.add(client, timeout)
         try:
             await future
         finally:
-            if timeout is not None:
-                node.timeouts.remove(client, timeout)
-            if process.waiters is not None:
-                process.waiters.pop(client, None)
+            if late is not None:
+                late.pop(client, None)
+            waiters.pop(client, None)
     if me is not None and exiting(me):
         await sleep(0)  # we died during our own call: the cancellation is delivered here
     if client.outcome == ANSWERED:
@@ -195,7 +201,7 @@ async def took(address: Address, process: ServerProcess, value: Any, name: str, 
             process.go_async(value, entry)
         else:
             _settle_here(process, node, value, entry)
-        return await _outcome(address, process, me, entry, client)
+        return await outcome(address, process, me, entry, client)
     finally:
         if edge is not None:
             edge.waiting = None
@@ -227,7 +233,7 @@ async def raised(address: Address, process: ServerProcess, error: BaseException,
     finally:
         node.current = outer
         node.depth -= 1
-    return await _outcome(address, process, me, entry, client)
+    return await outcome(address, process, me, entry, client)
 
 
 async def window(node: Node) -> None:

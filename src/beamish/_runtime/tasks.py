@@ -8,13 +8,12 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 if sys.version_info >= (3, 12):
-
-    def eager(coro: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
-        """Start `coro` in `context`. It may be done when this returns."""
-        return asyncio.Task(coro, loop=loop, context=context, eager_start=True)
+    #: `eager(coro, loop=, context=)` starts `coro` in `context`; it may be done when this returns. Unnamed, 3.12 would make up a name.
+    eager = partial(asyncio.Task, eager_start=True, name="beamish-handler")
 
 else:
     from asyncio import futures, tasks
@@ -22,6 +21,7 @@ else:
     _enter: Any = tasks._enter_task
     _leave: Any = tasks._leave_task
     _register: Any = tasks._register_task
+    _current: Any = tasks.current_task
     _PyTask: Any = tasks._PyTask
 
     class _EagerTask(_PyTask):
@@ -80,4 +80,19 @@ else:
 
     def eager(coro: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
         """Start `coro` in `context`. It may be done when this returns."""
-        return _EagerTask(coro, loop, context)
+        ready = getattr(loop, "_ready", None)
+        if ready is None:  # uvloop
+            return _EagerTask(coro, loop, context)
+        # A task of asyncio's own, in C, puts its first step last into the loop's queue this moment: take it out again, and do it.
+        # 6 µs less than _EagerTask where the handler suspends (its later steps are in C), 0.5 more where it does not.
+        task = asyncio.Task(coro, loop=loop, context=context, name="beamish-handler")
+        step = ready.pop()._callback
+        outer = _current(loop)
+        if outer is not None:
+            _leave(loop, outer)
+        try:
+            context.run(step)
+        finally:
+            if outer is not None:
+                _enter(loop, outer)
+        return task

@@ -154,14 +154,16 @@ class Timeouts:
         self._tables: dict[float, _Table] = {}
         self._limit = 64
 
-    def add(self, waiter: Waiter, seconds: float) -> None:
-        """Call `waiter.late()` in `seconds`, unless it is removed before."""
+    def add(self, waiter: Waiter, seconds: float) -> dict[Waiter, float]:
+        """Call `waiter.late()` in `seconds`, unless it is removed before: by `remove`, or from the dict that is returned."""
         table = self._tables.get(seconds)
         if table is None:
             table = self._new(seconds)
-        table.waiting[waiter] = deadline = self._clock.now() + seconds
+        waiting = table.waiting
+        waiting[waiter] = deadline = self._clock.now() + seconds
         if table.alarm is None:
             table.set(deadline)
+        return waiting
 
     def remove(self, waiter: Waiter, seconds: float) -> None:
         table = self._tables.get(seconds)
