@@ -238,11 +238,8 @@ async def raised(address: Address, process: ServerProcess, error: BaseException,
 
 async def window(node: Node) -> None:
     """The restart window: what is in the run queue goes first, so that a supervisor has restarted a dead server."""
-    if node.runq:
-        if node.depth < node.limit:
-            node.run_once()
-        else:
-            await sleep(0)
+    if node.runq and not (node.depth < node.limit and node.run_once()):
+        await node.turn()
 
 
 async def _find(address: Address, node: Node, name: str | Mark, args: Any, kwargs: Any) -> ServerProcess:

@@ -118,16 +118,25 @@ class Node:
             if runq:
                 self.loop.call_soon(self.run)
 
-    def run_once(self) -> None:
-        """Those that are in the queue now, on this stack: the restart window of a call that failed."""
+    def run_once(self) -> bool:
+        """Those that are in the queue now, on this stack, within a slice. False: not all of them had their turn."""
         runq = self.runq
         end = monotonic() + SLICE
         for _ in range(len(runq)):
-            if not runq or monotonic() > end:
+            if not runq:
                 break
+            if monotonic() > end:
+                return False
             process = runq.popleft()
             if process.status == QUEUED:
                 process.drain(BURST)
+        return True
+
+    def turn(self) -> asyncio.Future[None]:
+        """Done when everything that is in the queue now has had its turn, however long that takes."""
+        future = self.loop.create_future()
+        self.enqueue(cast(Process, _Turn(future)))
+        return future
 
     # -- fairness: one budget per turn of the loop, refilled only by a marker that the loop itself runs
 
@@ -264,6 +273,20 @@ class Node:
     def ending(self) -> bool:
         """Whether the loop is being ended: handlers cancelled now were not signalled by anybody."""
         return self.closing or self.keeper.done() or self.keeper.cancelling() > 0
+
+
+class _Turn:
+    """What stands in the run queue for somebody who waits until those before it had their turn."""
+
+    __slots__ = ("future", "status")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.status = QUEUED
+
+    def drain(self, limit: int) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class Root(Process):
