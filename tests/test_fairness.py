@@ -199,6 +199,30 @@ class TestSparseCalls:
         assert order == ["a", "b"]
 
 
+@both_roads
+async def test_handlers_nest_to_a_limit_and_go_on_through_mailboxes(world: World) -> None:
+    class Chained(GenServer[Any]):
+        def init(self, following: Any) -> Any:
+            return following
+
+        @call
+        async def deep(self, state: Any, depths: list[int]) -> int:
+            depths.append(world.node.depth)
+            return 1 if state is None else 1 + await state.deep(depths)
+
+    first: Any = None
+    chain = []
+    for _ in range(300):
+        first = await Chained.start(first)
+        chain.append(first)
+    depths: list[int] = []
+    assert await first.deep(depths) == 300
+    assert max(depths) <= 20
+    assert world.node.depth == 0
+    for one in chain:
+        await one.stop()
+
+
 class TestTheWatchdog:
     @pytest.fixture
     def told(self) -> Iterator[list[logging.LogRecord]]:

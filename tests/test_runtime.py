@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -74,6 +75,17 @@ class TestTheRestartWindow:
                     await server.do(crash)
                 assert server.pid() not in (None, before)
                 assert await server.all() == []
+
+    async def test_on_a_machine_that_is_busy_too(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        times = itertools.count(step=2.0)  # two seconds pass from one look at the clock to the next
+        monkeypatch.setattr("beamish._runtime.node.monotonic", lambda: next(times))
+        server = Doing("server")
+        await world.start_supervised(server.child_spec())
+        with capture_crashes(), pytest.raises(ServerDown):
+            await server.do(crash)
+        assert server.pid() is not None
+        beamish.exit(server, KILL)
+        assert await server.all() == []
 
     async def test_after_a_death_without_a_call_too(self, world: World) -> None:
         server = Doing("server")
@@ -372,27 +384,3 @@ class TestWhatEndsTheProgram:
             assert asking.result() in ("in the caller", "down")
         finally:
             loop.close()
-
-
-@both_roads
-async def test_handlers_nest_to_a_limit_and_go_on_through_mailboxes(world: World) -> None:
-    class Chained(GenServer[Any]):
-        def init(self, following: Any) -> Any:
-            return following
-
-        @call
-        async def deep(self, state: Any, depths: list[int]) -> int:
-            depths.append(world.node.depth)
-            return 1 if state is None else 1 + await state.deep(depths)
-
-    first: Any = None
-    chain = []
-    for _ in range(300):
-        first = await Chained.start(first)
-        chain.append(first)
-    depths: list[int] = []
-    assert await first.deep(depths) == 300
-    assert max(depths) <= 20
-    assert world.node.depth == 0
-    for one in chain:
-        await one.stop()
