@@ -42,7 +42,7 @@ class Address:
 
     def with_timeout(self, seconds: float | None) -> Self:
         """The same address, whose calls raise CallTimeout after `seconds` (default 5.0; None waits for ever)."""
-        if seconds is not None and not seconds >= 0:
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"a timeout is seconds (0 or more), or None for ever. Got: {seconds!r}")
         other = _new(type(self))
         _set_process(other, self._process)

@@ -124,4 +124,4 @@ class Ignore:
 
 
 #: The types that the loop treats as more than a value. Exact types: one set look-up on the hot path.
-CONTROL = frozenset((Reply, NoReply, Stop, Init, Ignore, CoroutineType))
+CONTROL = frozenset((Reply, NoReply, Stop, Init, Ignore, Continue, Timeout, Hibernate, CoroutineType))

@@ -226,7 +226,14 @@ def report(tree: Tree, child: Child, what: str, reason: object, info: Any = None
     """OTP's supervisor reports: child_terminated, start_error, shutdown, shutdown_error."""
     if not _log.isEnabledFor(logging.ERROR):
         return
-    facts = {"supervisor": tree.me.label(), "context": what, "reason": reason, "child": child.spec.id, "restart": child.spec.restart}
+    facts = {
+        "supervisor": tree.me.label(),
+        "server": child.spec.name or child.spec.id,
+        "context": what,
+        "reason": reason,
+        "child": child.spec.id,
+        "restart": child.spec.restart,
+    }
     _log.error(
         "%r: %s\n  child: %s (%s)\n  reason: %s",
         facts["supervisor"],

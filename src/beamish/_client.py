@@ -179,6 +179,8 @@ def cast(fn: Callable[Concatenate[G, S, P], Awaitable[CastResult] | CastResult])
 
 
 def _generate(fn: Any, template: str, kind: str) -> Any:
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise TypeError(f"{fn.__qualname__} yields: a @{kind} handler returns its reply, or NoReply() and replies later")
     if not inspect.isfunction(fn):
         raise TypeError(f"@{kind} is put on a plain method (self, state, …). Got: {fn!r}")
     parameters = list(inspect.signature(fn).parameters.values())

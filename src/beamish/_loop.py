@@ -472,5 +472,5 @@ def exit_reason(error: BaseException) -> object:
     return error.reason if isinstance(error, Exit) else Crash.of(error)
 
 
-_EXPECTED_CALL = "the reply, or Reply(…), NoReply(…), Stop(…)"
-_EXPECTED = "None, NoReply(…) or Stop(…)"
+_EXPECTED_CALL = "the reply, or Reply(value, state=…, then=…), NoReply(then=…), Stop(reason, reply=…)"
+_EXPECTED = "None, NoReply(state=…, then=…) or Stop(reason)"

@@ -41,6 +41,8 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
         max_seconds: float = 5.0,
         name: str | None = None,
     ) -> None:
+        if isinstance(children, ChildSpec):
+            raise TypeError(f"supervise takes a list: supervise([…]). Got one child spec, of {children.id!r}")
         self._children = list(children)
         self._options: dict[str, Any] = {"strategy": strategy, "max_restarts": max_restarts, "max_seconds": max_seconds}
         self._name = name
@@ -71,6 +73,7 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
         self._leaving = True
         if not self._gave_up:
             self._guard.stop()
+            self._let_go(self._process)
             try:
                 await gen.stop(self._process, SHUTDOWN)
             except CallExit:
@@ -84,16 +87,21 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
         if self._task is not None and self._task.uncancel() > self._cancelling:
             return  # somebody else cancelled it too: that goes on, as with asyncio.timeout
         if error is None or isinstance(error, asyncio.CancelledError | CallExit):
-            raise SupervisorGaveUp(self._process.label(), self._reason) from error
+            # The cancellation is this block's own way of stopping; what else the block raised is worth showing.
+            raise SupervisorGaveUp(self._process.label(), self._reason) from (None if isinstance(error, asyncio.CancelledError) else error)
+
+    def _let_go(self, process: Process) -> None:
+        """The block ends its tree; that the tree ends must not end the process whose block it is."""
+        for peer in list(process.peers()):
+            peer.unlink_from(process)
+            process.unlink_from(peer)
 
     def _ended(self, process: Process, reason: object) -> None:
         if self._leaving:
             return
         self._gave_up = True
         self._reason = reason
-        for peer in list(process.peers()):  # the block is told by cancelling it, not by the link
-            peer.unlink_from(process)
-            process.unlink_from(peer)
+        self._let_go(process)  # the block is told by cancelling it, not by the link
         if self._task is not None:
             self._task.cancel()
 

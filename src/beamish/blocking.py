@@ -105,6 +105,10 @@ def _loop_of(fn: Callable[..., Any]) -> asyncio.AbstractEventLoop:
 
 
 def _on(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    if not callable(fn):
+        raise TypeError(
+            f"it takes the method and its arguments: blocking.call(cache.fetch, 'a'), not blocking.call(cache.fetch('a')). Got: {fn!r}"
+        )
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:

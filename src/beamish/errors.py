@@ -227,6 +227,9 @@ class CallTimeout(CallExit, TimeoutError):
         return cls(text, server=server, request=request, reason="timeout")
 
 
+_ADVICE = " A supervised server is restarted with a fresh state: call again if that is safe."
+
+
 class ServerDown(CallExit):
     """The server ended before it replied. `reason` says of what; an error of the server is the `__cause__`."""
 
@@ -247,17 +250,17 @@ class ServerDown(CallExit):
     def __str__(self) -> str:
         match self.reason:
             case Crash(error=error):
-                why = f"it crashed with {type(error).__name__}: {error}"
+                why = f"it crashed with {type(error).__name__}: {str(error).removesuffix(_ADVICE).rstrip('. ')}"
             case Killed():
                 why = "it was killed"
             case Normal() | Shutdown():
                 why = f"it had stopped ({self.reason!r})"
             case _:
                 why = f"it exited with {short(self.reason)}"
-        return (
-            f"{self.server!r} did not answer {self.request}: {why}. A supervised server is restarted with a fresh state: "
-            "call again if that is safe."
-        )
+        return f"{self.server!r} did not answer {self.request}: {why}.{_ADVICE}"
+
+    def __repr__(self) -> str:
+        return f"ServerDown({self.server!r}, {self.request!r}, reason={short(self.reason)})"
 
     def __reduce__(self) -> Any:
         return type(self), (self.server, self.request, self.reason)
@@ -322,9 +325,24 @@ class WrongLoop(CallExit):
     def of(cls, server: object, request: str) -> WrongLoop:
         text = (
             f"{server!r} belongs to another event loop than the one that asked for {request}. "
-            "From a thread use beamish.blocking.call(server.method, …); from another loop, start a server there."
+            "From a thread use beamish.blocking.call(server.method, …), for a cast blocking.cast; from another loop, start a server there."
         )
         return cls(text, server=server, request=request, reason="wrong_loop")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedToStart:
+    """The detail of the Shutdown that a supervisor ends with when a child did not start."""
+
+    id: Any
+    reason: object
+
+
+def _root_of(reason: object) -> object:
+    """What a start really died of, below the supervisors that only report it."""
+    while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStart):
+        reason = reason.detail.reason
+    return reason
 
 
 class StartError(BeamishError):
@@ -334,8 +352,9 @@ class StartError(BeamishError):
         super().__init__(reason)
         self.reason = reason
         self.what = what
-        if isinstance(reason, Crash):
-            self.__cause__ = reason.error
+        root = _root_of(reason)
+        if isinstance(root, Crash):
+            self.__cause__ = root.error
 
     def __str__(self) -> str:
         match self.reason:
@@ -343,8 +362,10 @@ class StartError(BeamishError):
                 why = "init did not return in time, so it was killed"
             case Crash(error=error):
                 why = f"init raised {type(error).__name__}: {error}"
+            case Shutdown(detail=FailedToStart(id=id, reason=reason)):
+                why = str(StartError(reason, f"its child {short(id)}"))
             case _:
-                why = f"{short(self.reason)}"
+                why = f"its init ended with {short(self.reason)}"
         return f"{self.what!s} did not start: {why}"
 
     @property

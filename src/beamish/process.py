@@ -176,7 +176,7 @@ def spawn_monitor(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> tu
 
 def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: Any) -> Process:
     if not callable(fn):
-        raise TypeError(f"spawn takes a function and its arguments. Got: {short(fn)}")
+        raise TypeError(f"spawn takes a function and its arguments: spawn(job, 1), not spawn(job(1)). Got: {short(fn)}")
     node = here()
     living(node)
     process = _Function(node, parent, None)

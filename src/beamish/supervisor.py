@@ -30,6 +30,7 @@ from beamish.errors import (
     SHUTDOWN,
     AlreadyStarted,
     BeamishError,
+    FailedToStart,
     Shutdown,
     StartError,
     clean,
@@ -59,14 +60,6 @@ class StillRunning(SupervisorError):
 
 class Restarting(SupervisorError):
     """The child is between two attempts to restart it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedToStart:
-    """The detail of the Shutdown that a supervisor ends with when a child did not start."""
-
-    id: Any
-    reason: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +310,8 @@ def _restart(tree: Tree, child: Child, reason: object = None) -> Any:
     """One restart, counted; a coroutine where it takes waiting, Stop when it is one too many."""
     child.restarting = True
     if tree.restarts.add(tree.me.node.clock.now()):
-        report(tree, child, "shutdown", "reached_max_restart_intensity")
+        limit = tree.restarts
+        report(tree, child, "shutdown", f"reached_max_restart_intensity (max_restarts={limit.max_restarts} in {limit.max_seconds} s)")
         if GAVE_UP.handlers:
             GAVE_UP.execute(
                 {"restarts": len(tree.restarts.seconds)},

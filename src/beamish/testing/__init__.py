@@ -89,11 +89,15 @@ def world(clock: Clock | None = None, *, inline: bool = True, check_leaks: bool 
 
 @contextmanager
 def capture_crashes() -> Iterator[list[logging.LogRecord]]:
-    """Collect the crash and supervisor reports of a block instead of logging them: records with `.reason`, `.server`, ….
+    """Collect the crash and supervisor reports of a block instead of logging them: records with `.reason` and `.server`.
 
-    with capture_crashes() as crashes:
-        ...
-    assert [type(one.reason.error) for one in crashes] == [ZeroDivisionError]
+    A supervised server that crashes makes two: its own, by the logger "beamish.gen_server" (with `.last_message`, `.state`,
+    `.client`), and its supervisor's child_terminated, by "beamish.supervisor".
+
+        with capture_crashes() as reports:
+            ...
+        crashes = [one for one in reports if one.name == "beamish.gen_server"]
+        assert [type(one.reason.error) for one in crashes] == [ZeroDivisionError]
     """
     found: list[logging.LogRecord] = []
 
