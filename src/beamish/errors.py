@@ -277,7 +277,7 @@ class CallingSelf(CallExit):
     def of(cls, server: object, request: str) -> CallingSelf:
         text = (
             f"{server!r} called itself with {request} and would wait for ever. Call the plain function instead: "
-            "type(self).method.handler(self, state, …)"
+            f"{type(server).__name__}.{request.partition('(')[0]}.handler(self, state, …)"
         )
         return cls(text, server=server, request=request, reason="calling_self")
 
