@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from itertools import cycle, islice
 from types import TracebackType
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from benchmarks.harness import Suite, resident_bytes, timed
 from benchmarks.work import KEYS, Heartbeat, busy, by_many
@@ -55,7 +55,7 @@ class AServer:
     def cast(self, by: int) -> None:
         self.queue.put_nowait(("add", by, None))
 
-    async def __aenter__(self) -> "AServer":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
