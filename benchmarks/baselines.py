@@ -6,6 +6,7 @@ It has no timeout, no links and no monitors, and pays for none of them: this is 
 import asyncio
 import gc
 import time
+from collections import deque
 from contextlib import suppress
 from itertools import cycle, islice
 from types import TracebackType
@@ -126,20 +127,61 @@ class BusyServer(AServer):
                 reply.set_result(result)
 
 
-class TableServer(AServer):
-    """A dict behind the queue."""
+class KeyServer:
+    """Keys instead of numbers; what the handler is comes with a subclass."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.queue: asyncio.Queue[tuple[str, asyncio.Future[int]]] = asyncio.Queue()
+        self.task = self.loop.create_task(self.run())
 
     async def run(self) -> None:
-        table = dict.fromkeys(KEYS, 1)
         while True:
-            key, _, reply = await self.queue.get()
-            assert reply is not None
-            reply.set_result(table[key])
+            key, reply = await self.queue.get()
+            reply.set_result(self.handle_call(key))
 
-    async def fetch(self, key: str) -> int:
+    def handle_call(self, key: str) -> int:
+        raise NotImplementedError
+
+    async def call(self, key: str) -> int:
         reply: asyncio.Future[int] = self.loop.create_future()
-        self.queue.put_nowait((key, 0, reply))
+        self.queue.put_nowait((key, reply))
         return await reply
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+
+
+class TableServer(KeyServer):
+    """A cache that is a dict: no limit, no age, no statistics."""
+
+    table = dict.fromkeys(KEYS, 1)
+
+    def handle_call(self, key: str) -> int:
+        return self.table[key]
+
+
+class WindowServer(KeyServer):
+    """A limiter of 100 a minute that keeps the time of each request, for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[str, deque[float]] = {}
+
+    def handle_call(self, key: str) -> int:
+        now = time.monotonic()
+        times = self.times.setdefault(key, deque())
+        while times and times[0] <= now - 60.0:
+            times.popleft()
+        if len(times) >= 100:
+            return 0
+        times.append(now)
+        return 100 - len(times)
 
 
 @suite.variant("call", "asyncio: Queue + Future", n=20_000, baseline=True)
@@ -293,7 +335,16 @@ async def cache_hit(n: int) -> float:
     async with TableServer() as server:
         with timed(n) as clock:
             for key in islice(cycle(KEYS), n):
-                await server.fetch(key)
+                await server.call(key)
+    return clock.each
+
+
+@suite.variant("a limiter's decision", "asyncio: a window of a dict behind Queue + Future", n=20_000, baseline=True)
+async def decision(n: int) -> float:
+    async with WindowServer() as server:
+        with timed(n) as clock:
+            for key in islice(cycle(KEYS), n):
+                await server.call(key)
     return clock.each
 
 

@@ -12,8 +12,8 @@ A variant is a function that is given a number of operations and returns what on
                     await server.call(1)
         return clock.each
 
-Every variant runs once in every round, one after the other (a b c a b c …), each in an event loop of its own after a garbage collection.
-A busy moment of the machine then hits all of them alike, and the median over the rounds forgets it.
+Every variant runs once in every round, one after the other (a b c a b c …; those of one row are neighbours), each in an event loop of
+its own after a garbage collection. A busy moment of the machine then hits all of them alike, and the median over the rounds forgets it.
 """
 
 import asyncio
@@ -147,7 +147,7 @@ def _cpu_model() -> str:
 
 def measure(variants: Iterable[Variant], *, rounds: int = ROUNDS, quick: bool = False, loop: str = "asyncio") -> list[Result]:
     """Run all variants in turn, `rounds` times, and return the medians. A variant that raises ends the run: it is a bug."""
-    chosen = list(variants)
+    chosen = by_row(variants)
     figures: dict[Variant, list[list[float]]] = {variant: [] for variant in chosen}
     for _ in range(1 if quick else rounds):
         for variant in chosen:
@@ -155,6 +155,14 @@ def measure(variants: Iterable[Variant], *, rounds: int = ROUNDS, quick: bool = 
             figure = _run_alone(variant.body, n, loop) if variant.alone else _run(variant.body, n, loop)
             figures[variant].append([figure] if isinstance(figure, int | float) else list(figure))
     return with_ratios([summary(one.row, one.name, one.unit, figures[one], baseline=one.baseline) for one in chosen])
+
+
+def by_row(variants: Iterable[Variant]) -> list[Variant]:
+    """The variants of one row side by side, the rows in the order of their first ones."""
+    rows: dict[str, list[Variant]] = {}
+    for variant in variants:
+        rows.setdefault(variant.row, []).append(variant)
+    return [variant for members in rows.values() for variant in members]
 
 
 def _run(body: Body, n: int, loop: str) -> Figure:
@@ -183,13 +191,20 @@ def summary(row: str, name: str, unit: str, rounds: list[list[float]], *, baseli
 
 def with_ratios(results: Sequence[Result]) -> list[Result]:
     """The same results, each compared with the baseline of its row."""
-    baselines = {result.row: result.median for result in results if result.baseline}
+    baselines = {result.row: result for result in results if result.baseline}
     return [_with_ratio(result, baselines.get(result.row)) for result in results]
 
 
-def _with_ratio(result: Result, baseline: float | None) -> Result:
-    ratio = baseline / result.median if baseline and result.median else None
+def _with_ratio(result: Result, baseline: Result | None) -> Result:
+    ratio = times_better(result, baseline) if baseline is not None and result.median else None
     return replace(result, ratio=ratio)
+
+
+def times_better(one: Result, other: Result) -> float:
+    """The median of the ratios within each round: neighbours in time, so the machine's moods divide out."""
+    if len(one.rounds) != len(other.rounds) or not all(one.rounds):
+        return other.median / one.median
+    return statistics.median(theirs / ours for theirs, ours in zip(other.rounds, one.rounds, strict=True))
 
 
 def table(results: Iterable[Result]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make `benchmarks` importable
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import baselines, beam, harness, ours, search_http
+from benchmarks import baselines, beam, harness, ours, reach, search_http
 
 SUITES = [baselines.suite, ours.suite, search_http.suite]
 """Where the variants come from. A new module is one import and one entry here; its baseline may stand in another."""
@@ -21,6 +21,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs; the figures mean nothing")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     parser.add_argument("--no-beam", action="store_true", help="leave the BEAM out")
+    parser.add_argument("--check", action="store_true", help="say which of the aims in reach.py this run has reached")
     parser.add_argument("--json", metavar="FILE", type=Path)
     return parser.parse_args(argv)
 
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = harness.with_ratios([*results, *found])
         print("\n".join(notes))
     print(f"\n{harness.table(results)}")
+    if options.check:
+        print(f"\nAims\n{reach.report(results)}")
     if options.json:
         options.json.write_text(harness.as_json(machine, results) + "\n", encoding="utf-8")
     return 0

@@ -11,6 +11,7 @@ WHERE = "benchmarks/ is beside src/: run `python -m pytest` in the repository's 
 beam = pytest.importorskip("benchmarks.beam", reason=WHERE)
 harness = pytest.importorskip("benchmarks.harness", reason=WHERE)
 run = pytest.importorskip("benchmarks.run", reason=WHERE)
+reach = pytest.importorskip("benchmarks.reach", reason=WHERE)
 peers = pytest.importorskip("benchmarks.peers.run", reason=WHERE)
 
 
@@ -35,6 +36,19 @@ class TestMeasure:
         )
         assert (slow.ratio, quick.median, quick.ratio) == (1.0, 2.0, 5.0)
 
+    def test_the_ratio_is_that_of_neighbours_in_time(self) -> None:
+        moods = iter([10.0, 1.0, 30.0, 3.0, 20.0, 2.0])
+        [slow, quick] = suite_of(
+            harness.Variant("row", "slow", lambda n: next(moods), 1, baseline=True),
+            harness.Variant("row", "quick", lambda n: next(moods), 1),
+        )
+        assert [theirs / ours for theirs, ours in zip(slow.rounds, quick.rounds, strict=True)] == [10.0] * 3
+        assert quick.ratio == 10.0
+
+    def test_the_variants_of_a_row_are_neighbours(self) -> None:
+        rows = [harness.Variant(row, name, lambda n: 1.0, 1) for row, name in ("ax", "bx", "ay")]
+        assert [(one.row, one.name) for one in harness.by_row(rows)] == [("a", "x"), ("a", "y"), ("b", "x")]
+
     def test_one_figure_per_operation_gives_a_percentile(self) -> None:
         [result] = suite_of(harness.Variant("row", "list", lambda n: [float(figure) for figure in range(100)], 100))
         assert (result.median, result.p99) == (49.5, 99.0)
@@ -47,10 +61,12 @@ class TestMeasure:
 class TestCommand:
     def test_quick_runs_every_variant_and_writes_json(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         file = tmp_path / "figures.json"
-        assert run.main(["--quick", "--json", str(file)]) == 0
+        assert run.main(["--quick", "--check", "--json", str(file)]) == 0
         rows = {result["row"] for result in json.loads(file.read_text(encoding="utf-8"))["results"]}
         assert rows >= beam.SCRIPTS.keys()
-        assert "asyncio: Queue + Future" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "asyncio: Queue + Future" in printed
+        assert "memory of an idle server: at least 1× BEAM: GenServer (not measured)" in printed
 
     def test_only_keeps_the_baseline_of_the_row(self) -> None:
         variants = [variant for suite in run.SUITES for variant in suite.variants]
@@ -59,6 +75,29 @@ class TestCommand:
     def test_without_elixir_a_sentence_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "")
         assert beam.figures({"call"}, rounds=1) == ([], ["elixir not found: BEAM column left empty"])
+
+
+class TestAims:
+    def test_every_aim_is_about_lines_that_are_measured(self) -> None:
+        lines = {(variant.row, variant.name) for suite in run.SUITES for variant in suite.variants}
+        lines |= {(row, f"BEAM: {name}") for row, (_, name) in beam.SCRIPTS.items()}
+        for aim in reach.REACHES:
+            assert (aim.row, aim.name) in lines
+            assert aim.against is None or (aim.row, aim.against) in lines
+
+    def test_an_aim_is_met_missed_or_not_measured(self) -> None:
+        results = suite_of(
+            harness.Variant("row", "slow", lambda n: 10.0, 1, baseline=True), harness.Variant("row", "quick", lambda n: 5.0, 1)
+        )
+        aims = [
+            reach.Reach("row", "quick", "slow", times=2),
+            reach.Reach("row", "quick", "slow", times=3),
+            reach.Reach("row", "quick", at_most=5.0),
+            reach.Reach("row", "slow", "quick", at_most=4.0),
+            reach.Reach("row", "quick", "BEAM: none", times=1),
+            reach.Reach("another row", "quick", times=1),
+        ]
+        assert [line.split()[0] for line in reach.report(results, aims).splitlines()] == ["met", "missed", "met", "missed", "–"]
 
 
 class TestPeers:
@@ -73,6 +112,13 @@ class TestPeers:
         outcome = peers.run(peer, {"absent": peers.Unavailable("not installed: no wheel")}, peers.Deadline(10))
         assert outcome.problem == "not installed: no wheel"
         assert "no wheel" in peers.table({"a cache": {"absent": outcome}})
+
+    @pytest.mark.parametrize("script", ["actor_beamish.py", "cache_beamish.py", "limiter_beamish.py"])
+    def test_beamish_answers_what_its_peers_are_asked(self, script: str) -> None:
+        [(subject, peer)] = [(subject, peer) for subject, members in peers.SUBJECTS.items() for peer in members if peer.script == script]
+        outcome = peers.run(peer, {}, peers.Deadline(60))
+        assert outcome.problem is None
+        assert outcome.answers.keys() == peers.QUESTIONS[subject].keys()
 
     def test_every_peer_has_its_script_and_its_pinned_versions(self) -> None:
         for peer in (peer for members in peers.SUBJECTS.values() for peer in members):

@@ -46,6 +46,7 @@ class Peer:
 SUBJECTS: dict[str, tuple[Peer, ...]] = {
     "a counter server": (
         Peer("asyncio by hand", "actor_asyncio.py", None),
+        Peer("Beamish", "actor_beamish.py", None),
         Peer("pykka", "actor_pykka.py", "pykka"),
         Peer("fauxtp", "actor_fauxtp.py", "fauxtp"),
         Peer("triotp", "actor_triotp.py", "triotp"),
@@ -53,10 +54,12 @@ SUBJECTS: dict[str, tuple[Peer, ...]] = {
         Peer("xoscar", "actor_xoscar.py", "xoscar"),
     ),
     "a cache": (
+        Peer("Beamish", "cache_beamish.py", None),
         Peer("cachetools", "cache_cachetools.py", "cachetools"),
         Peer("aiocache", "cache_aiocache.py", "aiocache"),
     ),
     "a rate limiter": (
+        Peer("Beamish", "limiter_beamish.py", None),
         *(Peer(f"limits, {kind}", "limiter_limits.py", "limits", (kind,)) for kind in ("fixed", "moving", "sliding")),
         *(
             Peer(f"throttled-py, {kind}", "limiter_throttled.py", "throttled-py", (kind,))

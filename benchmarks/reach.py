@@ -1,0 +1,87 @@
+"""What Beamish wants to reach on each row, and whether a run has reached it. Printed by `--check`; no test asserts it.
+
+Ratios are against a line of the same row in the same run. Figures in microseconds, milliseconds and bytes stand for a quiet machine of
+2.5 GHz: on a slower or a busy one believe the ratios.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.harness import Result, shown, times_better
+
+OLD = sys.version_info < (3, 12)
+"""3.11 has no eager tasks, and asking for the running loop is dear there."""
+
+QUEUE = "asyncio: Queue + Future"
+US, MS = 1e3, 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """One aim for the line `name` of `row`: so many times better than `against`, or `at_most` (beyond `against`, if that is given)."""
+
+    row: str
+    name: str
+    against: str | None = None
+    times: float | None = None
+    at_most: float | None = None
+    p99: bool = False
+
+    def __str__(self) -> str:
+        if self.times is not None:
+            return f"at least {self.times:g}× {self.against}"
+        assert self.at_most is not None
+        beyond = f" more than {self.against}" if self.against else ""
+        return f"at most {shown(self.at_most, self.unit)}{beyond}{' at the 99th percentile' if self.p99 else ''}"
+
+    @property
+    def unit(self) -> str:
+        return "B" if self.row.startswith("memory") else "ns"
+
+
+REACHES = (
+    Reach("call", "Beamish: by pid", QUEUE, times=8 if OLD else 9),
+    Reach("call", "Beamish: by pid", "BEAM: GenServer.call", times=1.2),
+    Reach("call by name", "Beamish: by name", "asyncio: a dict, then Queue + Future", times=8 if OLD else 9),
+    Reach("call by name", "Beamish: by name", "BEAM: GenServer.call to a registered name", times=1.2),
+    Reach("call, 100 clients", "Beamish: by pid", QUEUE, times=1),
+    Reach("call, async handler", "Beamish: by pid", "asyncio: Queue + Future, async handler", times=1.5 if OLD else 2),
+    Reach("call, async handler that suspends", "Beamish: by pid", "asyncio: Queue + Future, async handler", times=1),
+    Reach("cast", "Beamish: drained", "asyncio: Queue, drained", times=1),
+    Reach("crash to answer", "Beamish: Supervisor restarts a GenServer", at_most=20 * US),
+    Reach("crash to answer", "Beamish: Supervisor restarts a GenServer", "BEAM: Supervisor restarts a GenServer", times=1),
+    Reach("start", "Beamish: a Supervisor's children, specs ready", at_most=3 * US),
+    Reach("start", "Beamish: a Supervisor's children, specs ready", "BEAM: DynamicSupervisor.start_child", times=1),
+    Reach("memory of an idle server", "Beamish: supervised, after one call", at_most=900),
+    Reach("memory of an idle server", "Beamish: supervised, after one call", "BEAM: GenServer", times=1),
+    Reach("1 ms heartbeat, 1 flooding client", "Beamish", at_most=5 * MS, p99=True),
+    Reach("1 ms heartbeat, 100 clients", "Beamish", QUEUE, at_most=5 * MS, p99=True),
+    Reach("timer", "Beamish: send_after, cancel_timer", "asyncio: loop.call_later, cancel", times=1),
+    Reach("telemetry, no handler", "Beamish: the guard on the way of a call", at_most=10),
+)
+
+
+def report(results: Iterable[Result], reaches: Sequence[Reach] = REACHES) -> str:
+    """A line for each reach that this run can say something about."""
+    lines = {(result.row, result.name): result for result in results}
+    return "\n".join(_line(reach, lines) for reach in reaches if (reach.row, reach.name) in lines)
+
+
+def _line(reach: Reach, lines: dict[tuple[str, str], Result]) -> str:
+    one = lines[reach.row, reach.name]
+    other = lines.get((reach.row, reach.against)) if reach.against else None
+    if reach.against and other is None:
+        return f"  –       {reach.row}: {reach} (not measured)"
+    if reach.times is not None:
+        assert other is not None
+        figure, met = f"{times_better(one, other):.2f}×", times_better(one, other) >= reach.times
+    else:
+        assert reach.at_most is not None
+        value, allowed = _of(one, reach), reach.at_most + (_of(other, reach) if other is not None else 0.0)
+        figure, met = shown(value, reach.unit), value <= allowed
+    return f"  {'met' if met else 'missed':<7} {reach.row}: {figure}; {reach}"
+
+
+def _of(result: Result, reach: Reach) -> float:
+    return result.p99 if reach.p99 and result.p99 is not None else result.median
