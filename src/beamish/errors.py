@@ -101,10 +101,11 @@ class Crash:
     frames: tuple[Frame, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
-    def of(cls, error: BaseException) -> Crash:
+    def of(cls, error: BaseException, tb: TracebackType | None = None) -> Crash:
+        """The crash that `error` is, its traceback (from `tb` on, if given) made frames."""
         crash: Any = _new(_Draft)
         crash.error = error
-        crash.frames = _frames(error.__traceback__)
+        crash.frames = _frames(tb or error.__traceback__)
         error.__traceback__ = None
         if error.__context__ is not None or error.__cause__ is not None or hasattr(error, "exceptions"):
             _clear(error)

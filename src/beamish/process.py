@@ -73,13 +73,15 @@ def unregister(name: str) -> None:
     process.name = None
 
 
-def find(target: Target) -> Process | None:
+def find(target: Target, node: Node | None = None) -> Process | None:
     """The runtime's process behind a target; None when a name leads nowhere. WrongLoop for one of another loop."""
-    node = here()
-    if isinstance(target, Address):
-        found = target._process if target._process is not None else node.whereis(target._name)  # pyright: ignore[reportPrivateUsage]
-    elif isinstance(target, Process):
+    if node is None:
+        node = here()
+    found: Process | None
+    if isinstance(target, Process):
         found = target
+    elif isinstance(target, Address):
+        found = target._process if target._process is not None else node.whereis(target._name)  # pyright: ignore[reportPrivateUsage]
     elif isinstance(target, str):
         found = node.whereis(target)
     else:

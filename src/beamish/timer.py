@@ -73,14 +73,17 @@ def read_timer(ref: Timer) -> float | bool:
 
 
 def _arm(seconds: float, target: Target, message: Any, fire: Callable[[Timer], None]) -> Timer:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if type(seconds) is not float and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"the seconds come first: send_after(seconds, target, message). Got: {seconds!r}")
     if not 0 <= seconds < math.inf:
         raise ValueError(f"a timer is set in seconds, 0.0 or more and finite. Got: {seconds!r}")
     node = here()
-    living(node)
-    by_name = isinstance(target, str) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
-    aim: Any = target if by_name else find(target)
+    if node.ghosts:
+        living(node)
+    by_name = not isinstance(target, Process) and (
+        isinstance(target, str) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
+    )
+    aim: Any = target if by_name else find(target, node)
     timer = node.wheel.arm(node.clock.now() + seconds, fire, aim, message)
     if not by_name:
         if aim.status == DEAD:

@@ -55,7 +55,14 @@ class Wheel:
     def arm(self, when: float, fire: Callable[[Timer], None], target: Any = None, message: Any = None) -> Timer:
         timer = Timer()
         timer.when, timer.fire, timer.target, timer.message = when, fire, target, message
-        self._insert(timer)
+        timer.tick = tick = math.ceil(when * 1000)
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            self._insert(timer)
+            return timer
+        bucket.append(timer)  # `_insert`, for the usual case
+        self._entries += 1
+        self._armed += 1
         return timer
 
     def rearm(self, timer: Timer, when: float, fire: Callable[[Timer], None]) -> None:
