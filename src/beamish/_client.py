@@ -30,9 +30,8 @@ CastResult = None | NoReply | Stop[Any]
 
 _KEY_IS_NOT = "is not" if sys.version_info >= (3, 12) else "!="  # a loop object, or a thread's id
 
-# `floor`: half of the turn's budget; below it `spend` arms the marker that refills it, and says when to yield. `limit`: how
-# deep handlers may nest; 0 while every call is to take the long road (a dead process's code still runs; inlining is off).
-_CALL = """
+# Where the server is, and that it is idle.
+_FIND = """
 async def {name}(self{signature}):
     process_ = self._process
     if process_ is None:
@@ -46,17 +45,29 @@ async def {name}(self{signature}):
         node_ = process_.node
         if process_.status or key_() {is_not} node_.key:
             return await request_(self, {name!r}, ({positional}), {keywords})
-    try:
-        handler_ = process_.calls[{name!r}]
-    except KeyError:
-        return await request_(self, {name!r}, ({positional}), {keywords})
-    node_.budget = budget_ = node_.budget - 1
+"""
+
+# That the turn still has something to spend, and the stack is not too deep. `floor`: half of the turn's budget; below it `spend` arms the marker that refills it, and says when to yield. `limit`: how
+# deep handlers may nest; 0 while every call is to take the long road (a dead process's code still runs; inlining is off).
+_SPEND = """    node_.budget = budget_ = node_.budget - 1
     if budget_ <= node_.floor and not node_.spend():
         await pause_()
         if process_.status:
             return await request_(self, {name!r}, ({positional}), {keywords})
     if node_.depth >= node_.limit or calls_.handlers:
         return await request_(self, {name!r}, ({positional}), {keywords})
+"""
+
+_CALL = (
+    _FIND
+    + """\
+    try:
+        handler_ = process_.calls[{name!r}]
+    except KeyError:
+        return await request_(self, {name!r}, ({positional}), {keywords})
+"""
+    + _SPEND
+    + """\
     process_.client = outer_ = node_.current
     node_.current = process_
     node_.depth += 1
@@ -80,32 +91,18 @@ async def {name}(self{signature}):
         node_.enqueue(process_)
     return value_
 """
+)
 
 # The same for an `async def` handler: to make its coroutine runs nothing of it, so there is nothing to put back. What overrides it
 # in a subclass, and calls made by processes (which may wait for each other in a circle), take the ways that are longer by a step.
-_CALL_ASYNC = """
-async def {name}(self{signature}):
-    process_ = self._process
-    if process_ is None:
-        node_ = nodes_.get(key_())
-        if node_ is None:
-            return await request_(self, {name!r}, ({positional}), {keywords})
-        process_ = node_.names.get(self._name)
-        if process_ is None or process_.status:
-            return await request_(self, {name!r}, ({positional}), {keywords})
-    else:
-        node_ = process_.node
-        if process_.status or key_() {is_not} node_.key:
-            return await request_(self, {name!r}, ({positional}), {keywords})
+_CALL_ASYNC = (
+    _FIND
+    + """\
     if process_.calls.get({name!r}) is not own_:
         return await request_(self, {name!r}, ({positional}), {keywords})
-    node_.budget = budget_ = node_.budget - 1
-    if budget_ <= node_.floor and not node_.spend():
-        await pause_()
-        if process_.status:
-            return await request_(self, {name!r}, ({positional}), {keywords})
-    if node_.depth >= node_.limit or calls_.handlers:
-        return await request_(self, {name!r}, ({positional}), {keywords})
+"""
+    + _SPEND
+    + """\
     process_.status = {running}
     process_.client = client_ = client_type_(process_, {name!r}, node_.me())
     value_ = own_(process_.server, process_.state, {arguments})
@@ -117,6 +114,7 @@ async def {name}(self{signature}):
         return client_.value
     return await outcome_(self, process_, None, entry_, client_)
 """
+)
 
 _CAST = """
 def {name}(self{signature}):
