@@ -47,7 +47,8 @@ async def {name}(self{signature}):
             return await request_(self, {name!r}, ({positional}), {keywords})
 """
 
-# That the turn still has something to spend, and the stack is not too deep. `floor`: half of the turn's budget; below it `spend` arms the marker that refills it, and says when to yield. `limit`: how
+# That the turn still has something to spend, and the stack is not too deep.
+# `floor`: half of the turn's budget; below it `spend` arms the marker that refills it, and says when to yield. `limit`: how
 # deep handlers may nest; 0 while every call is to take the long road (a dead process's code still runs; inlining is off).
 _SPEND = """    node_.budget = budget_ = node_.budget - 1
     if budget_ <= node_.floor and not node_.spend():
