@@ -361,6 +361,8 @@ async def _restart_group(tree: Tree, child: Child, reason: object) -> None:
 
 
 def _restarted(tree: Tree, child: Child, reason: object) -> None:
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("%r: restarted %s as %r", tree.me.label(), short(child.spec.id), child.process)
     if RESTARTED.handlers:
         facts = {"supervisor": tree.me.label(), "id": child.spec.id, "pid": child.process, "reason": reason, "strategy": tree.strategy}
         RESTARTED.execute({"count": len(tree.restarts.seconds)}, facts)
