@@ -26,8 +26,8 @@ _log = logging.getLogger("beamish.node")
 MAX_DEPTH = 20
 #: A slice of the run queue, and what a turn of the loop should cost at most (seconds).
 SLICE = 0.001
-#: Messages that one process handles before the next has its turn; and when there is no next one.
-BURST, ALONE = 8, 32
+#: Messages that one process handles before the next has its turn; when there is no next one, as many as a turn grants.
+BURST = 8
 #: Handler runs per loop turn, callers' stacks included: adaptive between the two.
 MIN_GRANT, MAX_GRANT = 2, 32
 #: Deaths told of in one go; a longer row goes on in the next turn of the loop.
@@ -110,7 +110,7 @@ class Node:
             while runq:
                 process = runq.popleft()
                 if process.status == QUEUED:
-                    process.drain(BURST if runq else ALONE)
+                    process.drain(BURST if runq else max(BURST, self.grant))
                 if monotonic() > end:
                     break
         finally:
