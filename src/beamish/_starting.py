@@ -5,6 +5,7 @@ What can go wrong is decided here too: a taken name, an init that fails, says no
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import sleep
 from collections.abc import Callable
 from contextvars import Context
@@ -115,12 +116,12 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
         if edge is not None:
             edge.waiting = ack
         try:
-            await gen.expect(ack, process.node, timeout)
+            await _expect(ack, process.node, timeout)
         except BaseException:
             await _give_up(process, ack)
             raise
         finally:
-            gen.forget(ack, process.node, timeout)
+            _forget(ack, process.node, timeout)
             if edge is not None:
                 edge.waiting = None
     if ack.outcome == ANSWERED:
@@ -132,6 +133,28 @@ async def begun(process: ServerProcess, timeout: float | None = None) -> ServerP
         process.kill()
         raise StartError("timeout", process.label())
     raise _died(process)
+
+
+def _expect(client: Client, node: Node, timeout: float | None) -> asyncio.Future[None]:
+    """Become one who really waits: the future is done when there is a reply, the server is dead, or it is too late."""
+    server = client.server
+    if server.waiters is None:
+        server.waiters = {client: None}
+    else:
+        server.waiters[client] = None
+    client.future = future = node.loop.create_future()
+    if timeout is not None:
+        node.timeouts.add(client, timeout)
+    return future
+
+
+def _forget(client: Client, node: Node, timeout: float | None) -> None:
+    """The waiting is over, one way or another."""
+    if timeout is not None:
+        node.timeouts.remove(client, timeout)
+    waiters = client.server.waiters
+    if waiters is not None:
+        waiters.pop(client, None)
 
 
 async def _give_up(process: ServerProcess, ack: Client) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import sleep
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beamish import _report, telemetry
 from beamish._address import Address, at
@@ -31,11 +32,8 @@ from beamish.errors import (
     WrongLoop,
     WrongServer,
     short,
-)  # fmt: skip
+)
 from beamish.process import awaited
-
-if TYPE_CHECKING:
-    pass
 
 #: Spans of every call while somebody listens; `CALLS` is the one guard for the three on the hot road.
 CALL_START, CALL_STOP = telemetry.event("beamish.gen_server.call.start"), telemetry.event("beamish.gen_server.call.stop")
@@ -93,7 +91,8 @@ async def _ask(address: Address, process: ServerProcess, node: Node, me: Process
         if process.status == EXITING:
             client.failed(process.reason)  # it is not alive any more, whatever its finally blocks still do
         elif _clear(process, node, system=entry[0] is SYSTEM):
-            _on_this_stack(process, node, entry)
+            process.status = RUNNING
+            _on_this_stack(process, node, process.handle, entry)
         else:
             process.post(entry)
         return await outcome(address, process, me, entry, client)
@@ -109,7 +108,7 @@ async def outcome(address: Address, process: ServerProcess, me: Process | None, 
     if process.status == DEAD:
         client.failed(process.reason)
     if not client.outcome:
-        # `expect` and `forget`, written out: 0.4 µs less of a call that waits.
+        # Written out here, not in two functions: 0.4 µs less of a call that waits.
         waiters = process.waiters
         if waiters is None:
             process.waiters = waiters = {}
@@ -134,28 +133,6 @@ async def outcome(address: Address, process: ServerProcess, me: Process | None, 
     raise ServerDown(address, entry, client.value, text)
 
 
-def expect(client: Client, node: Node, timeout: float | None) -> asyncio.Future[None]:
-    """Become one who really waits: the future is done when there is a reply, the server is dead, or it is too late."""
-    server = client.server
-    if server.waiters is None:
-        server.waiters = {client: None}
-    else:
-        server.waiters[client] = None
-    client.future = future = node.loop.create_future()
-    if timeout is not None:
-        node.timeouts.add(client, timeout)
-    return future
-
-
-def forget(client: Client, node: Node, timeout: float | None) -> None:
-    """The waiting is over, one way or another."""
-    if timeout is not None:
-        node.timeouts.remove(client, timeout)
-    waiters = client.server.waiters
-    if waiters is not None:
-        waiters.pop(client, None)
-
-
 def _clear(process: ServerProcess, node: Node, *, system: bool) -> bool:
     """Make way for a handler on this stack: queued mail goes first, a Timeout is cancelled by any message."""
     if node.depth >= node.limit:
@@ -172,13 +149,13 @@ def _clear(process: ServerProcess, node: Node, *, system: bool) -> bool:
     return process.status == IDLE
 
 
-def _on_this_stack(process: ServerProcess, node: Node, entry: Entry) -> None:
+def _on_this_stack(process: ServerProcess, node: Node, act: Callable[..., bool], *args: Any) -> None:
+    """`act` as the process, one handler deeper; it says whether the process is free again afterwards."""
     outer = node.current
     node.current = process
     node.depth += 1
-    process.status = RUNNING
     try:
-        if process.handle(entry):
+        if act(*args):
             process.release()
     finally:
         node.current = outer
@@ -200,23 +177,11 @@ async def took(address: Address, process: ServerProcess, value: Any, name: str, 
         if is_coroutine(value) and process.status == RUNNING:
             process.go_async(value, entry)
         else:
-            _settle_here(process, node, value, entry)
+            _on_this_stack(process, node, process.took, value, entry)
         return await outcome(address, process, me, entry, client)
     finally:
         if edge is not None:
             edge.waiting = None
-
-
-def _settle_here(process: ServerProcess, node: Node, value: Any, entry: Entry) -> None:
-    outer = node.current
-    node.current = process
-    node.depth += 1
-    try:
-        if process.took(value, entry):
-            process.release()
-    finally:
-        node.current = outer
-        node.depth -= 1
 
 
 async def raised(address: Address, process: ServerProcess, error: BaseException, name: str, args: Any, kwargs: Any) -> Any:
@@ -225,14 +190,7 @@ async def raised(address: Address, process: ServerProcess, error: BaseException,
     me = node.me()
     client = process.client if isinstance(process.client, Client) else Client(process, name, me)
     entry: Entry = (name, args, kwargs, client)
-    outer = node.current
-    node.current = process
-    node.depth += 1
-    try:
-        process.raised(error, entry)
-    finally:
-        node.current = outer
-        node.depth -= 1
+    _on_this_stack(process, node, process.raised, error, entry)
     return await outcome(address, process, me, entry, client)
 
 
