@@ -4,6 +4,7 @@ Start reading at `gen_server`, then `supervisor`. The layers are drawn in docs/a
 """
 
 from beamish import blocking as blocking, errors as errors, sys as sys, telemetry as telemetry
+from beamish._address import At as At, NameServer as NameServer, Via as Via
 from beamish._answers import (
     Answer as Answer,
     Continue as Continue,
@@ -21,6 +22,7 @@ from beamish._run import run as run, supervise as supervise
 from beamish._runtime.client import Client as Client
 from beamish._runtime.clock import Clock as Clock
 from beamish._runtime.ids import Pid as Pid, Ref as Ref
+from beamish._runtime.process import Alias as Alias, MonitorRef as MonitorRef
 from beamish._runtime.signals import Cancelled as Cancelled, Down as Down, Exited as Exited, TimedOut as TimedOut
 from beamish._watchdog import Watchdog as Watchdog
 from beamish.child_spec import BadChildSpec as BadChildSpec, ChildSpec as ChildSpec, child as child
@@ -58,6 +60,7 @@ from beamish.errors import (
 from beamish.gen import Request as Request, client as client, reply as reply, stop as stop
 from beamish.gen_server import GenServer as GenServer
 from beamish.process import (
+    alias as alias,
     alive as alive,
     current as current,
     demonitor as demonitor,
@@ -66,15 +69,28 @@ from beamish.process import (
     flag as flag,
     link as link,
     monitor as monitor,
+    node as node,
     receive as receive,
     register as register,
+    registered as registered,
     send as send,
     spawn as spawn,
     spawn_link as spawn_link,
     spawn_monitor as spawn_monitor,
+    unalias as unalias,
     unlink as unlink,
     unregister as unregister,
     whereis as whereis,
+)
+from beamish.process_info import (
+    ProcessInfo as ProcessInfo,
+    ancestors as ancestors,
+    callers as callers,
+    dictionary as dictionary,
+    get_label as get_label,
+    info as info,
+    processes as processes,
+    set_label as set_label,
 )
 from beamish.supervisor import (
     AlreadyPresent as AlreadyPresent,
@@ -96,15 +112,17 @@ from beamish.timer import (
 
 #: What `from beamish import *` brings: not `sys`, `errors` and `exit`, which would hide Python's own.
 __all__ = [
-    "AlreadyPresent", "AlreadyStarted", "Answer", "BadChildSpec", "BadReturn", "BeamishError", "CallExit", "CallTimeout",
-    "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue", "Crash", "Deadlock",
-    "Down", "Exit", "Exited", "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init", "KILL", "KILLED", "Kill",
-    "Killed", "NOPROC", "NORMAL", "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "Pid",
-    "Ref", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning",
-    "Stop", "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Watchdog", "WrongLoop", "WrongServer",
-    "alive", "blocking", "call", "cancel_timer", "cast", "child", "client", "current", "demonitor", "down", "flag", "link",
-    "monitor", "monotonic", "read_timer", "receive", "register", "reply", "run", "send", "send_after", "send_interval", "spawn",
-    "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unlink", "unregister", "whereis",
+    "Alias", "AlreadyPresent", "AlreadyStarted", "Answer", "At", "BadChildSpec", "BadReturn", "BeamishError", "CallExit",
+    "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue",
+    "Crash", "Deadlock", "Down", "Exit", "Exited", "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init",
+    "KILL", "KILLED", "Kill", "Killed", "MonitorRef", "NOPROC", "NORMAL", "NameServer", "NoConnection", "NoProc",
+    "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "Pid", "ProcessInfo", "Ref", "Reply", "Request",
+    "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning", "Stop", "Supervisor",
+    "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Via", "Watchdog", "WrongLoop", "WrongServer", "alias",
+    "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "current", "demonitor",
+    "dictionary", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node", "processes", "read_timer",
+    "receive", "register", "registered", "reply", "run", "send", "send_after", "send_interval", "set_label", "spawn",
+    "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink", "unregister", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Never, Self, TypeVar
 
 from beamish._runtime.ids import Pid
+from beamish._runtime.names import At as At, NameServer as NameServer, Via as Via
 from beamish._runtime.node import here
 from beamish._runtime.process import Process
 
@@ -28,11 +29,13 @@ class Address:
         if isinstance(target, Process):
             _set_process(self, target)
             _set_name(self, None)
-        elif isinstance(target, str) and target:
+        elif (isinstance(target, str) and target) or isinstance(target, Via | At):
             _set_process(self, None)
             _set_name(self, target)
         else:
-            raise TypeError(f"{type(self).__name__} is addressed by a name (a str) or a pid. Got: {target!r}")
+            raise TypeError(
+                f"{type(self).__name__} is addressed by a name (a str, Via(registry, key), At(name, node)) or a pid. Got: {target!r}"
+            )
         _set_timeout(self, self.__timeout__)
 
     def pid(self) -> Pid | None:

@@ -72,7 +72,16 @@ class ServerProcess(Process):
             self.node.wheel.cancel(self.idle)
             self.idle = None
 
+    behaves = True
+
+    def initial_call(self) -> object:
+        return f"{self.cls.__qualname__}.init"
+
     # -- mail
+
+    def mail(self) -> list[Entry]:
+        """What waits to be handled, oldest first: for looking."""
+        return list(self.mbox or ())
 
     def post(self, entry: Entry) -> None:
         mbox = self.mbox

@@ -53,10 +53,11 @@ def message(entry: Entry | None) -> Any:
 def ancestors(process: Process) -> list[object]:
     """Who started it, nearest first; a registered one by its name."""
     found: list[object] = []
-    parent = process.parent
-    while parent is not None and parent is not process.node.root:
-        found.append(parent.name if parent.name is not None else parent)
-        parent = parent.parent
+    while process.parent is not None and process.parent is not process.node.root:
+        process = process.parent
+        found.append(process.name if process.name is not None else process)
+    if process.extra is not None:
+        found.extend(process.extra.ancestors)
     return found
 
 

@@ -13,14 +13,15 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from beamish import _report, gen
-from beamish._address import Address
+from beamish._address import Address, At, Via
 from beamish._answers import CONTROL
 from beamish._loop import ORDINARY, ServerProcess, exc_info, exit_reason
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
+from beamish._runtime.extra import extra_of
 from beamish._runtime.node import Node, exiting, here
 from beamish._runtime.process import DEAD, EXITING, IDLE, LOOK, RUNNING, STARTED, MonitorRef, Process
 from beamish._runtime.signals import SYSTEM
-from beamish.errors import SHUTDOWN, AlreadyStarted, BeamishError, CallTimeout, NoProcess, StartError
+from beamish.errors import NORMAL, SHUTDOWN, AlreadyStarted, BeamishError, CallTimeout, NoProcess, StartError
 from beamish.process import Late, awaited
 
 if TYPE_CHECKING:
@@ -28,17 +29,23 @@ if TYPE_CHECKING:
 
 
 def begin(
-    node: Node, cls: type[GenServer[Any]], args: Any, kwargs: Any, parent: Process | None, name: str | None = None, record: Any = None
+    node: Node, cls: type[GenServer[Any]], args: Any, kwargs: Any, parent: Process | None, name: Any = None, record: Any = None
 ) -> ServerProcess:
     """Make the process and run its init on this stack. An async init that waits leaves an acknowledgement: see `begun`.
 
     Raises StartError, AlreadyStarted or Ignored when it is known at once that no server runs.
     """
     if name is not None:
-        taken = node.names.get(name)
-        if taken is not None:
+        if isinstance(name, At):
+            raise TypeError(f"a server is started on its own node, under a str or a Via(registry, key). Got: {name!r}")
+        taken = node.whereis(name)
+        if taken is not None and taken.status != DEAD:
             raise AlreadyStarted(taken.label(), name)
-    process = ServerProcess(node, cls, parent, name)
+    if name is None or type(name) is str:
+        process = ServerProcess(node, cls, parent, name)
+    else:
+        process = ServerProcess(node, cls, parent, None)
+        _register(process, name)
     ctx = node.scratch.pop() if node.scratch else Context()
     outer = node.current
     node.current = process
@@ -88,6 +95,22 @@ def begin(
         raise _died(process)
     process.record = record
     return process
+
+
+def _register(process: ServerProcess, name: Via) -> None:
+    """Give a new process a name that leads through a registry, before its init runs."""
+    try:
+        won = name.module.register_name(name.key, process)
+    except BaseException:
+        _unlink_from_starter(process)
+        process.end(NORMAL)
+        raise
+    if not won:
+        _unlink_from_starter(process)
+        process.end(NORMAL)
+        holder = name.process(process.node)
+        raise AlreadyStarted(name if holder is None else holder.label(), name)
+    process.name = name
 
 
 def _init_raised(process: ServerProcess, error: BaseException, info: Any) -> BeamishError:
@@ -185,7 +208,7 @@ async def start(
     args: Any,
     kwargs: Any,
     *,
-    name: str | None = None,
+    name: Any = None,
     link: bool = True,
     timeout: float | None = None,
     on_begin: Callable[[ServerProcess], object] | None = None,
@@ -196,6 +219,8 @@ async def start(
     await gen.not_dead(me)
     try:
         process = begin(node, cls, args, kwargs, (me or node.root) if link else None, name)
+        if not link and me is not None:
+            extra_of(process).ancestors = (me.name if me.name is not None else me, *_report.ancestors(me))
         if on_begin is not None:
             on_begin(process)
         if process.status != IDLE:

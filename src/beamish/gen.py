@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beamish import _report, telemetry
-from beamish._address import Address, at
+from beamish._address import Address, At, at
 from beamish._answers import UNCHANGED, Stop
 from beamish._loop import ServerProcess, is_coroutine
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
@@ -23,6 +23,7 @@ from beamish._runtime.node import Node, exiting, here, here_key
 from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, WAITING, Entry, MonitorRef, Process
 from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
 from beamish.errors import (
+    NOCONNECTION,
     NORMAL,
     CallingSelf,
     CallTimeout,
@@ -214,6 +215,8 @@ async def _find(address: Address, node: Node, name: str | Mark, args: Any, kwarg
             return process
         if not last:
             await window(node)
+    if isinstance(address._name, At) and not address._name.local:  # pyright: ignore[reportPrivateUsage]
+        raise ServerDown(address, (name, args, kwargs, None), NOCONNECTION, text)
     raise NoProcess.of(address, text((name, args, kwargs, None)), address._name, node.names)  # pyright: ignore[reportPrivateUsage]
 
 

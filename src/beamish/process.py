@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, cast
+from typing import Any, Literal, ParamSpec, cast
 
 from beamish import _report
-from beamish._address import Address
-from beamish._runtime.ids import Pid
+from beamish._address import Address, At, Via
+from beamish._runtime.ids import Pid, Ref
+from beamish._runtime.names import LOCAL
 from beamish._runtime.node import Node, here
-from beamish._runtime.process import DEAD, EXITING, MonitorRef, Process, TaskProcess
+from beamish._runtime.process import DEAD, EXITING, Alias, MonitorRef, Process, TaskProcess
 from beamish._runtime.signals import INFO, Down, Exited
-from beamish.errors import NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Kill, NoProcess, WrongLoop, short
+from beamish.errors import NOCONNECTION, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Kill, NoProcess, WrongLoop, short
 
 P = ParamSpec("P")
 
 #: What names a process: a pid, the address of a server, or a registered name.
-Target = Pid | Address | str
+Target = Pid | Address | str | Via | At
 
 
 # --- who --------------------------------------------------------------------------------------------------------------
@@ -34,7 +35,12 @@ def current() -> Pid:
     return myself()
 
 
-def whereis(name: str) -> Pid | None:
+def node() -> str:
+    """The name of this node: "nonode@nohost" as long as it takes part in no cluster."""
+    return LOCAL
+
+
+def whereis(name: str | Via | At) -> Pid | None:
     """The pid registered under `name` on this event loop, or None."""
     process = here().whereis(name)
     return process if process is not None and process.alive else None
@@ -73,6 +79,11 @@ def unregister(name: str) -> None:
     process.name = None
 
 
+def registered() -> list[str]:
+    """The names that are taken on this event loop, in the order of registering."""
+    return list(here().names)
+
+
 def find(target: Target, node: Node | None = None) -> Process | None:
     """The runtime's process behind a target; None when a name leads nowhere. WrongLoop for one of another loop."""
     if node is None:
@@ -82,7 +93,7 @@ def find(target: Target, node: Node | None = None) -> Process | None:
         found = target
     elif isinstance(target, Address):
         found = target._process if target._process is not None else node.whereis(target._name)  # pyright: ignore[reportPrivateUsage]
-    elif isinstance(target, str):
+    elif isinstance(target, str | Via | At):
         found = node.whereis(target)
     else:
         raise TypeError(f"expected a pid, an address or a name. Got: {target!r}")
@@ -94,7 +105,7 @@ def find(target: Target, node: Node | None = None) -> Process | None:
 def _name(target: Target) -> object:
     if isinstance(target, Address):
         return target._name  # pyright: ignore[reportPrivateUsage]
-    return target if isinstance(target, str) else None
+    return target if isinstance(target, str | Via | At) else None
 
 
 def myself() -> Process:
@@ -142,7 +153,12 @@ class _Adopted(TaskProcess):
 class _Function(TaskProcess):
     """A spawned function."""
 
-    __slots__ = ()
+    __slots__ = ("fn",)
+
+    fn: Callable[..., Any]
+
+    def initial_call(self) -> object:
+        return getattr(self.fn, "__qualname__", repr(self.fn))
 
     def exit_reason(self, task: asyncio.Task[Any]) -> object:
         error = asyncio.CancelledError("cancelled, but not by an exit signal") if task.cancelled() else task.exception()
@@ -182,6 +198,7 @@ def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: An
     node = here()
     living(node)
     process = _Function(node, parent, None)
+    process.fn = fn
     process.started()
     process.task = node.loop.create_task(body(fn, args, kwargs), name=f"beamish-{process!r}", context=process.task_context())
     process.task.add_done_callback(process.finished)
@@ -204,16 +221,32 @@ async def body(fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def send(target: Target, message: Any) -> Any:
+def send(target: Target | Ref, message: Any) -> Any:
     """Put `message` into the mailbox of `target`, and return it. To a dead pid: dropped; to an unknown name: NoProcess.
 
+    `target` may be an alias too (`alias()`, `monitor(…, alias=…)`): once that is off, messages to it are dropped.
     From one process to another, messages and exit signals arrive in the order in which they were sent.
     """
+    if isinstance(target, Ref):
+        return _send_to_alias(target, message)
     process = find(target)
     if process is None:
+        if isinstance(target, At):
+            return message  # another node, or nobody there: OTP tells neither
         raise NoProcess.of(target, short(message), _name(target), here().names)
     if not (process.node.ghosts and process.node.silenced()):
         process.post((INFO, message, None, None))
+    return message
+
+
+def _send_to_alias(ref: Ref, message: Any) -> Any:
+    found = ref.alias if isinstance(ref, MonitorRef) else ref
+    if not isinstance(found, Alias):
+        raise TypeError(f"{ref!r} is no alias; alias() makes one, and monitor(…, alias=…). Got: {ref!r}")
+    if found.process.node is not here():
+        raise WrongLoop.of(ref, "a message")
+    if not (found.process.node.ghosts and found.process.node.silenced()):
+        found.deliver(message)
     return message
 
 
@@ -314,12 +347,44 @@ def unlink(target: Target) -> None:
         process.unlink_from(me)
 
 
-def monitor(target: Target) -> MonitorRef:
+AliasMode = Literal["explicit_unalias", "demonitor", "reply_demonitor"]
+
+
+def monitor(target: Target, *, alias: AliasMode | None = None) -> MonitorRef:
     """Be told of the end of `target`: one `Down(ref, target, reason)` comes, at once (NOPROC) if nobody is there.
 
     Each call is a monitor of its own. A server gets the Down in `handle_info`; others may `await down(ref)`.
+
+    With `alias` the reference is an alias of this process too, to which others may `send`: until `unalias(ref)`
+    ("explicit_unalias"); until that, `demonitor` or the Down ("demonitor"); until any of these or the first message, which
+    also ends the monitor ("reply_demonitor").
     """
-    return MonitorRef(myself(), find(target), target)
+    if alias not in (None, "explicit_unalias", "demonitor", "reply_demonitor"):
+        raise ValueError(f'alias is "explicit_unalias", "demonitor" or "reply_demonitor". Got: {alias!r}')
+    me, process = myself(), find(target)
+    if process is None and isinstance(_name(target), At) and not cast("At", _name(target)).local:
+        return MonitorRef(me, None, target, NOCONNECTION)
+    ref = MonitorRef(me, process, target)
+    if alias is not None:
+        once = alias == "reply_demonitor"
+        ref.alias = Alias(me, once=once, explicit=alias == "explicit_unalias", monitor=ref if once else None)
+        if not ref.active and not ref.alias.explicit:
+            ref.alias.stop()  # the Down has come already
+    return ref
+
+
+def alias(*, reply: bool = False) -> Alias:
+    """Another name for this process, which `unalias` takes back: messages to it are dropped from then on.
+
+    With `reply` the first message takes it back. What comes late, or twice, has nowhere to land (OTP's `alias/1`).
+    """
+    return Alias(myself(), once=reply)
+
+
+def unalias(ref: Ref) -> bool:
+    """Switch an alias off. Whether it was on."""
+    found = ref.alias if isinstance(ref, MonitorRef) else ref
+    return isinstance(found, Alias) and found.stop()
 
 
 def demonitor(ref: MonitorRef, *, flush: bool = False, info: bool = False) -> bool:

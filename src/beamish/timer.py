@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from beamish._address import Address
+from beamish._address import Address, At, Via
 from beamish._runtime.node import NODES, here, here_key
 from beamish._runtime.process import DEAD, Process
 from beamish._runtime.signals import INFO, Cancelled
@@ -81,7 +81,7 @@ def _arm(seconds: float, target: Target, message: Any, fire: Callable[[Timer], N
     if node.ghosts:
         living(node)
     by_name = not isinstance(target, Process) and (
-        isinstance(target, str) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
+        isinstance(target, str | Via | At) or (isinstance(target, Address) and target._process is None)  # pyright: ignore[reportPrivateUsage]
     )
     aim: Any = target if by_name else find(target, node)
     timer = node.wheel.arm(node.clock.now() + seconds, fire, aim, message)

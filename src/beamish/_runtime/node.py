@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, ClassVar, cast
 
 from beamish._runtime.clock import Clock, LoopClock
+from beamish._runtime.names import At, Via
 from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, Entry, Process, TaskProcess
 from beamish._runtime.timers import Timeouts, Wheel
 from beamish.errors import SHUTDOWN, WrongLoop
@@ -49,7 +50,7 @@ class Node:
     """The runtime of one event loop. `inline=False` sends every call through the mailbox: same traces, for tests."""
 
     __slots__ = (
-        "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closing", "current", "dead", "depth", "floor",
+        "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closers", "closing", "current", "dead", "depth", "floor",
         "freeze", "ghosts", "grant", "half", "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq",
         "scratch", "since", "thread", "timeouts", "wheel",
     )  # fmt: skip
@@ -82,6 +83,7 @@ class Node:
         self.awaited: dict[object, list[asyncio.Future[None]]] = {}  # names, or processes in their init, that somebody waits for
         self.scratch: list[Context] = []  # empty contexts for `init`, which seldom leaves anything in one
         self.at_end: list[Callable[[], None]] = []  # what is to be done when the loop has ended
+        self.closers: dict[asyncio.Task[None], None] = {}  # async closers of processes that have ended
         self.closing = False
         self.freeze = False  # whether to hide from the garbage collector what a tree has started
         self.root = Root(self)
@@ -235,7 +237,9 @@ class Node:
 
     def whereis(self, name: object) -> Process | None:
         """The live process of that name. An exiting one keeps its name and is found."""
-        return self.names.get(cast(str, name))  # whatever it is, only a str can be there
+        if type(name) is str:
+            return self.names.get(name)
+        return name.process(self) if isinstance(name, Via | At) else None
 
     def arrived(self, who: object) -> None:
         """A server of that name, or that process, runs now."""
@@ -257,6 +261,8 @@ class Node:
             self.closing = True
             try:
                 await self.root.stop_trees()
+                if self.closers:
+                    await asyncio.wait(self.closers, timeout=5.0)
             finally:
                 self._close_down()
 

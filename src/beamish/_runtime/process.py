@@ -17,7 +17,9 @@ from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from beamish import telemetry
+from beamish._runtime.extra import Extra, extra_of
 from beamish._runtime.ids import Pid, Ref
+from beamish._runtime.names import Via
 from beamish._runtime.signals import INFO, Down, Mark, exited
 from beamish.errors import KILLED, NOPROC, Kill, Normal
 
@@ -51,9 +53,11 @@ class Process(Pid):
     """What every kind of process has. Its methods are the runtime's; users see a `Pid`."""
 
     __slots__ = (
-        "ctx", "linked", "links", "mbox", "monitors", "name", "node", "parent", "reason", "record", "status", "task",
+        "ctx", "extra", "linked", "links", "mbox", "monitors", "name", "node", "parent", "reason", "record", "status", "task",
         "timers", "trap", "waiters", "waiting", "watching",
     )  # fmt: skip
+
+    name: Any  # a str, or a Via
 
     def __init__(self, node: Node, parent: Process | None, name: str | None) -> None:
         self._number = 0
@@ -74,6 +78,7 @@ class Process(Pid):
         self.task: asyncio.Task[Any] | None = None
         self.reason: object = None  # of its end: set when EXITING or DEAD
         self.record: Any = None  # its supervisor's note about it; saves that one a dict of 75 B a child
+        self.extra: Extra | None = None
         node.procs[self] = None
         if name is not None:
             node.names[name] = self
@@ -102,6 +107,13 @@ class Process(Pid):
 
     def clear(self) -> None:
         """Let go of the state: what is dead keeps nothing alive."""
+
+    #: Whether it is of a behaviour (a server, a task) and so knows its ancestors, as what OTP starts by proc_lib.
+    behaves: ClassVar[bool] = False
+
+    def initial_call(self) -> object:
+        """What it began with, for `info`: a function, by its qualified name."""
+        return self.extra.initial_call if self.extra is not None else None
 
     # -- being alive
 
@@ -186,8 +198,8 @@ class Process(Pid):
         self.status = DEAD
         self.reason = reason
         del node.procs[self]
-        if self.name is not None and node.names.get(self.name) is self:
-            del node.names[self.name]
+        if self.name is not None:
+            self.give_up_name()
         if self.timers is not None:
             for timer in list(self.timers):
                 node.wheel.cancel(timer)
@@ -197,12 +209,24 @@ class Process(Pid):
                 if ref.watched is not None and ref.watched.monitors is not None:
                     ref.watched.monitors.pop(ref, None)
             self.watching = None
+        if self.extra is not None:
+            self.extra.close(self)
         self.mbox = None
         self.waiting = None
         self.clear()
         node.dead.append(self)
         if not node.burying:
             node.bury()
+
+    def give_up_name(self) -> None:
+        name, names = self.name, self.node.names
+        if type(name) is Via:
+            try:
+                name.module.unregister_name(name.key)
+            except Exception:  # a registry that is gone, say: the end of this process goes on
+                _log.exception("%r could not be unregistered", name)
+        elif names.get(name) is self:
+            del names[name]
 
     def notify(self) -> None:
         """Tell clients, monitors and links of the death. Called once, from the node's FIFO, when names are free."""
@@ -232,13 +256,52 @@ class Process(Pid):
             self.waiters = None
 
 
+class Alias(Ref):
+    """Another name of a process, for one purpose: it is sent to (`send(alias, message)`) and can be switched off.
+
+    Messages to an alias that is not active are dropped: how a late reply is kept out of a mailbox. Made by `alias()`.
+    """
+
+    __slots__ = ("active", "explicit", "monitor", "once", "process")
+
+    def __init__(self, process: Process, *, once: bool = False, explicit: bool = True, monitor: MonitorRef | None = None) -> None:
+        super().__init__()
+        self.process = process
+        self.once = once
+        self.explicit = explicit  # only `unalias` ends it; else its monitor's end does too
+        self.monitor = monitor  # which ends with the first message
+        self.active = True
+        extra = extra_of(process)
+        if extra.aliases is None:
+            extra.aliases = {}
+        extra.aliases[self] = None
+
+    def deliver(self, message: Any) -> None:
+        if not self.active:
+            return
+        if self.once:
+            self.stop()
+            if self.monitor is not None:
+                self.monitor.stop()
+        self.process.post((INFO, message, None, None))
+
+    def stop(self) -> bool:
+        """False when it was off already."""
+        active, self.active = self.active, False
+        extra = self.process.extra
+        if extra is not None and extra.aliases is not None:
+            extra.aliases.pop(self, None)
+        return active
+
+
 class MonitorRef(Ref):
     """One monitor. Its Down goes to the watcher's mailbox, or to the future of whoever awaits it."""
 
-    __slots__ = ("active", "delivered", "future", "target", "watched", "watcher")
+    __slots__ = ("active", "alias", "delivered", "future", "target", "watched", "watcher")
 
-    def __init__(self, watcher: Process | None, watched: Process | None, target: object) -> None:
+    def __init__(self, watcher: Process | None, watched: Process | None, target: object, absent: object = NOPROC) -> None:
         super().__init__()
+        self.alias: Alias | None = None  # `monitor(…, alias=…)`: an alias that lives as long as this
         self.watcher = watcher  # None: only awaited
         self.watched = watched
         self.target = target
@@ -246,7 +309,7 @@ class MonitorRef(Ref):
         self.future: asyncio.Future[Down] | None = None
         self.delivered: Down | None = None
         if watched is None or watched.status == DEAD:
-            self.fire(NOPROC)
+            self.fire(absent)
             return
         if watched is watcher:
             return  # monitoring oneself never fires
@@ -274,6 +337,8 @@ class MonitorRef(Ref):
             self.watched.monitors.pop(self, None)
         if self.watcher is not None and self.watcher.watching is not None:
             self.watcher.watching.pop(self, None)
+        if self.alias is not None and not self.alias.explicit:
+            self.alias.stop()
         return active
 
 
