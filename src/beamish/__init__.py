@@ -26,6 +26,7 @@ from beamish._runtime.process import Alias as Alias, MonitorRef as MonitorRef
 from beamish._runtime.signals import Cancelled as Cancelled, Down as Down, Exited as Exited, TimedOut as TimedOut
 from beamish._watchdog import Watchdog as Watchdog
 from beamish.child_spec import BadChildSpec as BadChildSpec, ChildSpec as ChildSpec, child as child
+from beamish.dynamic_supervisor import DynamicSupervisor as DynamicSupervisor, MaxChildren as MaxChildren
 from beamish.errors import (
     KILL as KILL,
     KILLED as KILLED,
@@ -114,15 +115,16 @@ from beamish.timer import (
 __all__ = [
     "Alias", "AlreadyPresent", "AlreadyStarted", "Answer", "At", "BadChildSpec", "BadReturn", "BeamishError", "CallExit",
     "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue",
-    "Crash", "Deadlock", "Down", "Exit", "Exited", "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init",
-    "KILL", "KILLED", "Kill", "Killed", "MonitorRef", "NOPROC", "NORMAL", "NameServer", "NoConnection", "NoProc",
-    "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "Pid", "ProcessInfo", "Ref", "Reply", "Request",
-    "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning", "Stop", "Supervisor",
-    "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Via", "Watchdog", "WrongLoop", "WrongServer", "alias",
-    "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "current", "demonitor",
-    "dictionary", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node", "processes", "read_timer",
-    "receive", "register", "registered", "reply", "run", "send", "send_after", "send_interval", "set_label", "spawn",
-    "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink", "unregister", "whereis",
+    "Crash", "Deadlock", "Down", "DynamicSupervisor", "Exit", "Exited", "FailedToStart", "GenServer", "Hibernate", "Ignore",
+    "Ignored", "Init", "KILL", "KILLED", "Kill", "Killed", "MaxChildren", "MonitorRef", "NOPROC", "NORMAL", "NameServer",
+    "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "Pid", "ProcessInfo", "Ref",
+    "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning", "Stop",
+    "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Via", "Watchdog", "WrongLoop",
+    "WrongServer", "alias", "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client",
+    "current", "demonitor", "dictionary", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node",
+    "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after", "send_interval",
+    "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink",
+    "unregister", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

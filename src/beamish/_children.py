@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Coroutine, Iterator
-from typing import Any, cast as as_type
+from collections.abc import Coroutine, Iterator, Mapping
+from typing import Any, Never, cast as as_type
 
-from beamish import _starting
+from beamish import _starting, telemetry
 from beamish._address import Address
+from beamish._answers import Stop
 from beamish._loop import ServerProcess, exc_info, exit_reason
-from beamish._restart import Restarts, Strategy
+from beamish._restart import AutoShutdown, Restarts, Strategy
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node
 from beamish._runtime.process import DEAD, EXITING, IDLE, MonitorRef, Process
@@ -21,19 +22,24 @@ from beamish.errors import KILLED, SHUTDOWN, AlreadyStarted, BadReturn, Ignored,
 from beamish.gen_server import ServerMeta
 from beamish.process import awaited, find
 
+RESTARTED, GAVE_UP = telemetry.event("beamish.supervisor.restart"), telemetry.event("beamish.supervisor.gave_up")
 _log = logging.getLogger("beamish.supervisor")
 
 
 class Child:
     """The supervisor's note about one child; the child's process refers to it (`record`)."""
 
-    __slots__ = ("extra", "process", "restarting", "spec")
+    __slots__ = ("extra", "process", "restarting", "spec", "tree")
 
-    def __init__(self, spec: ChildSpec[Any]) -> None:
+    def __init__(self, tree: Tree, spec: ChildSpec[Any]) -> None:
+        self.tree = tree
         self.spec = spec
         self.process: Process | None = None
         self.restarting = False
         self.extra: tuple[Any, ...] = ()  # what a start function returned beside the process
+
+    def unlinked(self, process: Process, other: Process) -> None:
+        """The child has unlinked itself: it stays in the table and is stopped in its turn, but its end is not heard of."""
 
     def started(self) -> Any:
         """What `start_child` and `restart_child` answer: what the start function returned."""
@@ -48,11 +54,12 @@ class Child:
 class Tree:
     """The state of a supervisor."""
 
-    __slots__ = ("children", "me", "restarts", "strategy")
+    __slots__ = ("auto_shutdown", "children", "me", "restarts", "strategy")
 
-    def __init__(self, me: ServerProcess, strategy: Strategy, max_restarts: int, max_seconds: float) -> None:
+    def __init__(self, me: ServerProcess, strategy: Strategy, max_restarts: int, max_seconds: float, auto_shutdown: AutoShutdown) -> None:
         self.me = me
-        self.strategy = strategy
+        self.strategy: Strategy = strategy
+        self.auto_shutdown: AutoShutdown = auto_shutdown
         self.restarts = Restarts(max_restarts, max_seconds)
         self.children: dict[Any, Child] = {}  # in start order
 
@@ -79,15 +86,17 @@ def launch_row(tree: Tree, specs: Iterator[ChildSpec[Any]], *, many: bool) -> tu
     With many the garbage collector waits meanwhile: next to nothing becomes garbage here, and each of its full collections
     looks at all children again (100,000 of them: a quarter of the time). It is never off across an await.
     """
-    collects = many and gc.isenabled()
+    collects, told = many and gc.isenabled(), _log.isEnabledFor(logging.INFO)
     if collects:
         gc.disable()
     try:
         for spec in specs:
-            tree.children[spec.id] = child = Child(spec)
+            tree.children[spec.id] = child = Child(tree, spec)
             problem = launch(tree, child)
             if problem is not None:
                 return child, problem
+            if told:
+                progress(tree.me, spec, child.process)
         return None, None
     finally:
         if collects:
@@ -123,28 +132,26 @@ async def _finish_start(tree: Tree, child: Child, process: ServerProcess) -> Fai
 
 
 async def _start_function(tree: Tree, child: Child) -> Failed | None:
-    spec = child.spec
     try:
-        value = await spec.start(*spec.args, **spec.kwargs)
-        found: Any = as_type(Any, value[0] if isinstance(value, tuple) and value else value)
-        if not isinstance(found, Address | Pid):
-            raise BadReturn(f"the start function of {short(spec.id)}", value, "the address or pid of what it started")
-        process = find(found)
+        process, child.extra = await started_by(child.spec, child.spec.args, child.spec.kwargs)
     except BaseException as error:
         return _start_failed(tree, child, error)
-    if process is None or process.status == DEAD:
-        return Failed(process.reason if process is not None else KILLED)
     child.process = process
     process.record = child
-    child.extra = value[1:] if isinstance(value, tuple) else ()
     return None
 
 
 def _start_failed(tree: Tree, child: Child, error: BaseException) -> Failed | None:
+    failed = failure(error)
+    if failed is None and child.spec.restart == "temporary":
+        tree.children.pop(child.spec.id, None)
+    return failed
+
+
+def failure(error: BaseException) -> Failed | None:
+    """What an error of a start means to a supervisor; None for Ignored. What is no error of the start goes on."""
     match error:
         case Ignored():
-            if child.spec.restart == "temporary":
-                tree.children.pop(child.spec.id, None)
             return None
         case AlreadyStarted():
             return Failed(error)
@@ -155,6 +162,18 @@ def _start_failed(tree: Tree, child: Child, error: BaseException) -> Failed | No
             return Failed(exit_reason(error), info)
         case _:
             raise error
+
+
+async def started_by(spec: ChildSpec[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Process, tuple[Any, ...]]:
+    """Run a start function: the process that it started, and what it returned beside it. StartError if that is gone already."""
+    value: Any = await spec.start(*args, **kwargs)
+    found: Any = as_type(Any, value[0] if isinstance(value, tuple) and value else value)
+    if not isinstance(found, Address | Pid):
+        raise BadReturn(f"the start function of {short(spec.id)}", value, "the address or pid of what it started")
+    process = find(found)
+    if process is None or process.status == DEAD:
+        raise StartError(process.reason if process is not None else KILLED)
+    return process, as_type(Any, value[1:]) if isinstance(value, tuple) else ()
 
 
 # --- stopping children ------------------------------------------------------------------------------------------------
@@ -176,37 +195,50 @@ async def stop_child(tree: Tree, child: Child) -> None:
     if process.status == DEAD:
         return
     reason = await shut_down(tree.me, process, child.spec.shutdown)
-    fine = isinstance(reason, Killed) if _brutal(child.spec.shutdown) else isinstance(reason, Shutdown) and reason.detail is None
-    if not fine and not (child.spec.restart != "permanent" and isinstance(reason, Shutdown | Normal)):
-        report(tree, child, "shutdown_error", reason)
+    if not expected(reason, child.spec):
+        report(tree.me, child.spec, "shutdown_error", reason)
+
+
+def expected(reason: object, spec: ChildSpec[Any]) -> bool:
+    """Whether a child that was told to stop ended as it should, so that there is nothing to report."""
+    if brutal(spec.shutdown):
+        return isinstance(reason, Killed)
+    if isinstance(reason, Shutdown) and reason.detail is None:
+        return True
+    return spec.restart != "permanent" and isinstance(reason, Shutdown | Normal)
 
 
 async def shut_down(source: Process, process: Process, shutdown: float | str | None) -> object:
     """End `process` as a supervisor does, and wait until it is dead. The reason that it died of."""
     ref = MonitorRef(None, process, process)
-    if _brutal(shutdown):
+    if brutal(shutdown):
         process.kill()
     else:
         process.signal(source, SHUTDOWN, by_link=False)
-    down = await _through_the_end(source, ref, as_type("float | None", shutdown))
+    down = await through_the_end(source, ref, as_type("float | None", shutdown))
     if down is None:
         process.kill()
-        down = await _through_the_end(source, ref, None)
+        down = await through_the_end(source, ref, None)
     assert down is not None
     return down.reason
 
 
-async def _through_the_end(source: Process, ref: MonitorRef, timeout: float | None) -> Down | None:
+async def through_the_end(source: Process, ref: MonitorRef, timeout: float | None) -> Down | None:
     """Wait, also while asyncio cancels every task because the loop ends: this is what is to be done then."""
     while True:
         try:
             return await awaited(ref, timeout)
         except asyncio.CancelledError:
-            if not source.node.ending() or source.status in (EXITING, DEAD):
+            if given_up(source):
                 raise
 
 
-def _brutal(shutdown: object) -> bool:
+def given_up(source: Process) -> bool:
+    """After a cancellation: whether whoever stops its children is itself to end, and not only the loop."""
+    return not source.node.ending() or source.status in (EXITING, DEAD)
+
+
+def brutal(shutdown: object) -> bool:
     return shutdown == "brutal_kill" or shutdown == 0
 
 
@@ -222,25 +254,41 @@ Node.stop_tree = staticmethod(_stop_tree)
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 
-def report(tree: Tree, child: Child, what: str, reason: object, info: Any = None) -> None:
+def report(supervisor: Process, spec: ChildSpec[Any], what: str, reason: object, info: Any = None) -> None:
     """OTP's supervisor reports: child_terminated, start_error, shutdown, shutdown_error."""
     if not _log.isEnabledFor(logging.ERROR):
         return
     facts = {
-        "supervisor": tree.me.label(),
-        "server": child.spec.name or child.spec.id,
-        "context": what,
-        "reason": reason,
-        "child": child.spec.id,
-        "restart": child.spec.restart,
-    }
+        "supervisor": supervisor.label(), "server": spec.name or spec.id, "context": what, "reason": reason, "child": spec.id,
+        "restart": spec.restart,
+    }  # fmt: skip
     _log.error(
-        "%r: %s\n  child: %s (%s)\n  reason: %s",
-        facts["supervisor"],
-        what,
-        short(child.spec.id),
-        child.spec.restart,
-        short(reason),
-        exc_info=info,
-        extra=facts,
-    )
+        "%r: %s\n  child: %s (%s)\n  reason: %s", facts["supervisor"], what, short(spec.id), spec.restart, short(reason),
+        exc_info=info, extra=facts,
+    )  # fmt: skip
+
+
+def progress(supervisor: Process, spec: ChildSpec[Any], process: Process | None) -> None:
+    """OTP's progress report: a child runs."""
+    if process is not None and _log.isEnabledFor(logging.INFO):
+        facts = {"supervisor": supervisor.label(), "context": "progress", "child": spec.id, "pid": process, "restart": spec.restart}
+        _log.info("%r: started %s as %r", facts["supervisor"], short(spec.id), process, extra=facts)
+
+
+def restarted(supervisor: Process, spec: ChildSpec[Any], process: Process | None, reason: object, strategy: Strategy, count: int) -> None:
+    if _log.isEnabledFor(logging.INFO):
+        facts = {"supervisor": supervisor.label(), "context": "progress", "child": spec.id, "pid": process, "restart": spec.restart}
+        _log.info("%r: restarted %s as %r", facts["supervisor"], short(spec.id), process, extra=facts)
+    if RESTARTED.handlers:
+        told = {"supervisor": supervisor.label(), "id": spec.id, "pid": process, "reason": reason, "strategy": strategy}
+        RESTARTED.execute({"count": count}, told)
+
+
+def gave_up(supervisor: Process, spec: ChildSpec[Any], limit: Restarts, reason: object) -> Stop[Never]:
+    """More restarts than allowed: report it, and end."""
+    text = f"reached_max_restart_intensity (max_restarts={limit.max_restarts} in {limit.max_seconds} s)"
+    report(supervisor, spec, "shutdown", text)
+    if GAVE_UP.handlers:
+        facts = {"supervisor": supervisor.label(), "pid": supervisor, "id": spec.id, "reason": reason}
+        GAVE_UP.execute({"restarts": len(limit.seconds)}, facts)
+    return Stop(SHUTDOWN)

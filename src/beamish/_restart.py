@@ -53,7 +53,7 @@ class Restarts:
         return len(seconds) > self.max_restarts
 
 
-def check_options(strategy: Any, max_restarts: Any, max_seconds: Any) -> None:
+def check_options(strategy: Any, max_restarts: Any, max_seconds: Any, auto_shutdown: Any = "never") -> None:
     """Refuse flags that no supervisor could work with; the text shows the value."""
     if strategy not in STRATEGIES:
         raise ValueError(f'strategy must be "one_for_one", "one_for_all" or "rest_for_one". Got: {strategy!r}')
@@ -61,7 +61,11 @@ def check_options(strategy: Any, max_restarts: Any, max_seconds: Any) -> None:
         raise ValueError(f"max_restarts must be an int, 0 or more. Got: {max_restarts!r}")
     if isinstance(max_seconds, bool) or not isinstance(max_seconds, int | float) or not max_seconds > 0:
         raise ValueError(f"max_seconds must be seconds, more than 0. Got: {max_seconds!r}")
+    if auto_shutdown not in AUTO_SHUTDOWNS:
+        raise ValueError(f'auto_shutdown must be "never", "any_significant" or "all_significant". Got: {auto_shutdown!r}')
 
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
+AutoShutdown = Literal["never", "any_significant", "all_significant"]
+AUTO_SHUTDOWNS = ("never", "any_significant", "all_significant")

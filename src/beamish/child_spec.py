@@ -31,7 +31,8 @@ class ChildSpec(Generic[R_co]):
     * `restart`: "permanent" (always), "transient" (after an abnormal end), "temporary" (never; and then forgotten).
     * `shutdown`: seconds from the request to stop until KILL; 0 or "brutal_kill" kills at once, None waits for ever.
       Default 5.0 for workers, None for supervisors.
-    * `significant`: reserved; a supervisor that ends with its children is not there yet, so True is refused.
+    * `significant`: whether a supervisor with `auto_shutdown` ends when this child has ended by itself and is not restarted;
+      so it cannot be permanent.
     * `timeout`: seconds that a server's `init` may take (None: as long as it wants).
     """
 
@@ -59,8 +60,10 @@ class ChildSpec(Generic[R_co]):
             raise BadChildSpec(
                 f'shutdown must be seconds (0 or more), "brutal_kill", or None to wait for ever. Got: {short(self.shutdown)}'
             )
-        if self.significant:
-            raise BadChildSpec("significant=True needs a supervisor with automatic shutdown, which is not there yet. Leave it out")
+        if self.significant and self.restart == "permanent":
+            raise BadChildSpec(
+                'significant=True means nothing for restart="permanent": that child is always restarted. Make it "transient" or "temporary"'
+            )
         hash(self.id)  # unhashable ids fail here, with their own text, not in the supervisor
 
     def replace(self, **changes: Any) -> ChildSpec[R_co]:
@@ -88,7 +91,7 @@ def child(start: Callable[..., Awaitable[Any]], *args: Any, id: Any = None, **kw
     return ChildSpec(start if id is None else id, start, args, kwargs)
 
 
-def validate(children: Any) -> list[ChildSpec[Any]]:
+def validate(children: Any, auto_shutdown: str | None = None) -> list[ChildSpec[Any]]:
     """The children as specs, or BadChildSpec with what to write instead."""
     specs: list[ChildSpec[Any]] = []
     seen: set[Any] = set()
@@ -97,9 +100,18 @@ def validate(children: Any) -> list[ChildSpec[Any]]:
             raise BadChildSpec(_what_to_write(one))
         if one.id in seen:
             raise BadChildSpec(f"two children have the id {short(one.id)}: give one of them another, with spec.replace(id=…)")
+        if one.significant and auto_shutdown == "never":
+            raise insignificant(one)  # pyright: ignore[reportUnknownArgumentType]
         seen.add(one.id)
         specs.append(one)  # pyright: ignore[reportUnknownArgumentType]
     return specs
+
+
+def insignificant(spec: ChildSpec[Any]) -> BadChildSpec:
+    return BadChildSpec(
+        f"the child {short(spec.id)} is significant, but this supervisor never ends because of its children. Give the supervisor "
+        'auto_shutdown="any_significant" or "all_significant", or the child significant=False'
+    )
 
 
 def _what_to_write(one: object) -> str:

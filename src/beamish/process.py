@@ -345,6 +345,9 @@ def unlink(target: Target) -> None:
     if process is not None:
         me.unlink_from(process)
         process.unlink_from(me)
+        for child, other in ((me, process), (process, me)):
+            if child.record is not None:
+                child.record.unlinked(child, other)
 
 
 AliasMode = Literal["explicit_unalias", "demonitor", "reply_demonitor"]
