@@ -25,6 +25,7 @@ from beamish._runtime.ids import Pid as Pid, Ref as Ref
 from beamish._runtime.process import Alias as Alias, MonitorRef as MonitorRef
 from beamish._runtime.signals import Cancelled as Cancelled, Down as Down, Exited as Exited, TimedOut as TimedOut
 from beamish._watchdog import Watchdog as Watchdog
+from beamish.agent import Agent as Agent
 from beamish.child_spec import BadChildSpec as BadChildSpec, ChildSpec as ChildSpec, child as child
 from beamish.dynamic_supervisor import DynamicSupervisor as DynamicSupervisor, MaxChildren as MaxChildren
 from beamish.errors import (
@@ -113,7 +114,7 @@ from beamish.timer import (
 
 #: What `from beamish import *` brings: not `sys`, `errors` and `exit`, which would hide Python's own.
 __all__ = [
-    "Alias", "AlreadyPresent", "AlreadyStarted", "Answer", "At", "BadChildSpec", "BadReturn", "BeamishError", "CallExit",
+    "Agent", "Alias", "AlreadyPresent", "AlreadyStarted", "Answer", "At", "BadChildSpec", "BadReturn", "BeamishError", "CallExit",
     "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue",
     "Crash", "Deadlock", "Down", "DynamicSupervisor", "Exit", "Exited", "FailedToStart", "GenServer", "Hibernate", "Ignore",
     "Ignored", "Init", "KILL", "KILLED", "Kill", "Killed", "MaxChildren", "MonitorRef", "NOPROC", "NORMAL", "NameServer",
