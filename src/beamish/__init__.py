@@ -94,6 +94,13 @@ from beamish.process_info import (
     processes as processes,
     set_label as set_label,
 )
+from beamish.registry import (
+    AlreadyRegistered as AlreadyRegistered,
+    Registered as Registered,
+    Registry as Registry,
+    RegistryEntry as RegistryEntry,
+    Unregistered as Unregistered,
+)
 from beamish.supervisor import (
     AlreadyPresent as AlreadyPresent,
     ChildCounts as ChildCounts,
@@ -114,18 +121,19 @@ from beamish.timer import (
 
 #: What `from beamish import *` brings: not `sys`, `errors` and `exit`, which would hide Python's own.
 __all__ = [
-    "Agent", "Alias", "AlreadyPresent", "AlreadyStarted", "Answer", "At", "BadChildSpec", "BadReturn", "BeamishError", "CallExit",
-    "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue",
-    "Crash", "Deadlock", "Down", "DynamicSupervisor", "Exit", "Exited", "FailedToStart", "GenServer", "Hibernate", "Ignore",
-    "Ignored", "Init", "KILL", "KILLED", "Kill", "Killed", "MaxChildren", "MonitorRef", "NOPROC", "NORMAL", "NameServer",
-    "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "Pid", "ProcessInfo", "Ref",
-    "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning", "Stop",
-    "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Via", "Watchdog", "WrongLoop",
-    "WrongServer", "alias", "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client",
-    "current", "demonitor", "dictionary", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node",
-    "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after", "send_interval",
-    "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink",
-    "unregister", "whereis",
+    "Agent", "Alias", "AlreadyPresent", "AlreadyRegistered", "AlreadyStarted", "Answer", "At", "BadChildSpec",
+    "BadReturn", "BeamishError", "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo",
+    "ChildSpec", "Client", "Clock", "Continue", "Crash", "Deadlock", "Down", "DynamicSupervisor", "Exit", "Exited",
+    "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init", "KILL", "KILLED", "Kill", "Killed",
+    "MaxChildren", "MonitorRef", "NOPROC", "NORMAL", "NameServer", "NoConnection", "NoProc", "NoProcess", "NoReply",
+    "Normal", "NotFound", "Overloaded", "Pid", "ProcessInfo", "Ref", "Registered", "Registry", "RegistryEntry", "Reply",
+    "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning", "Stop",
+    "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Unregistered", "Via", "Watchdog",
+    "WrongLoop", "WrongServer", "alias", "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast",
+    "child", "client", "current", "demonitor", "dictionary", "down", "flag", "get_label", "info", "link", "monitor",
+    "monotonic", "node", "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send",
+    "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry",
+    "unalias", "unlink", "unregister", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"
