@@ -61,6 +61,7 @@ from beamish.errors import (
 )
 from beamish.gen import Request as Request, client as client, reply as reply, stop as stop
 from beamish.gen_server import GenServer as GenServer
+from beamish.partition_supervisor import PartitionSupervisor as PartitionSupervisor
 from beamish.process import (
     alias as alias,
     alive as alive,
@@ -126,14 +127,14 @@ __all__ = [
     "ChildSpec", "Client", "Clock", "Continue", "Crash", "Deadlock", "Down", "DynamicSupervisor", "Exit", "Exited",
     "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init", "KILL", "KILLED", "Kill", "Killed",
     "MaxChildren", "MonitorRef", "NOPROC", "NORMAL", "NameServer", "NoConnection", "NoProc", "NoProcess", "NoReply",
-    "Normal", "NotFound", "Overloaded", "Pid", "ProcessInfo", "Ref", "Registered", "Registry", "RegistryEntry", "Reply",
-    "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status", "StillRunning", "Stop",
-    "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Unregistered", "Via", "Watchdog",
-    "WrongLoop", "WrongServer", "alias", "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast",
-    "child", "client", "current", "demonitor", "dictionary", "down", "flag", "get_label", "info", "link", "monitor",
-    "monotonic", "node", "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send",
-    "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry",
-    "unalias", "unlink", "unregister", "whereis",
+    "Normal", "NotFound", "Overloaded", "PartitionSupervisor", "Pid", "ProcessInfo", "Ref", "Registered", "Registry",
+    "RegistryEntry", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status",
+    "StillRunning", "Stop", "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Unregistered",
+    "Via", "Watchdog", "WrongLoop", "WrongServer", "alias", "alive", "ancestors", "blocking", "call", "callers",
+    "cancel_timer", "cast", "child", "client", "current", "demonitor", "dictionary", "down", "flag", "get_label", "info",
+    "link", "monitor", "monotonic", "node", "processes", "read_timer", "receive", "register", "registered", "reply",
+    "run", "send", "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop",
+    "supervise", "telemetry", "unalias", "unlink", "unregister", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

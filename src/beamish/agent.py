@@ -190,7 +190,7 @@ class Agent(GenServer[S], Generic[S]):
             raise _refused(self, "get_and_update", fn)
         return _Inside.get_and_update(self, _With(fn, args, kwargs) if args or kwargs else fn)
 
-    def cast(  # type: ignore[override]  # an agent has no messages but functions
+    def cast(  # type: ignore[override, unused-ignore]  # an agent has no messages but functions
         self, fn: Callable[Concatenate[S, P], S | Coroutine[Any, Any, S]], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """`agent.cast(fn, *args)`: an `update` that nobody waits for; nothing tells whether it arrived."""
