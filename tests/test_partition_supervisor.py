@@ -423,7 +423,7 @@ class Pair(NamedTuple):
 class TestThePartitionOfAKey:
     def test_is_the_same_in_every_run(self) -> None:
         keys: list[Any] = ["otp", b"otp", None, 2.5, ("a", 1), ("a", (1, b"x")), "", "ü", "\ud800"]
-        assert [partition_of(key, 1000) for key in keys] == [828, 625, 457, 507, 864, 744, 706, 673, 373]
+        assert [partition_of(key, 1000) for key in keys] == [793, 625, 457, 507, 864, 744, 0, 789, 600]
 
     @pytest.mark.parametrize(
         ("one", "other"),

@@ -56,6 +56,9 @@ class _Inside:
         return _both_later(self, value) if is_coroutine(value) else _both(self, value)
 
 
+_inside: Any = _Inside  # asked with an agent where its own `self` would stand
+
+
 async def _replied(value: Coroutine[Any, Any, Any]) -> Any:
     return Reply(await value)
 
@@ -159,21 +162,22 @@ class Agent(GenServer[S], Generic[S]):
     ) -> CoroutineType[Any, Any, R]: ...
     @overload
     def get(self, fn: Callable[Concatenate[S, P], R], /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]: ...
-    @_serves(_Inside.get)
+    @_serves(_inside.get)
     def get(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         """`await agent.get(fn, *args)`: what `fn(state, *args)` returns. The object itself, not a copy."""
         if not callable(fn):
             raise _refused(self, "get", fn)
-        return _Inside.get(self, _With(fn, args, kwargs) if args or kwargs else fn)
+        return _inside.get(self, _With(fn, args, kwargs) if args or kwargs else fn)
 
-    @_serves(_Inside.update)
+    @_serves(_inside.update)
     def update(
         self, fn: Callable[Concatenate[S, P], S | Coroutine[Any, Any, S]], /, *args: P.args, **kwargs: P.kwargs
     ) -> CoroutineType[Any, Any, None]:
         """`await agent.update(fn, *args)`: what `fn(state, *args)` returns is the new state."""
         if not callable(fn):
             raise _refused(self, "update", fn)
-        return _Inside.update(self, _With(fn, args, kwargs) if args or kwargs else fn)
+        asked: CoroutineType[Any, Any, None] = _inside.update(self, _With(fn, args, kwargs) if args or kwargs else fn)
+        return asked
 
     @overload
     def get_and_update(
@@ -183,12 +187,12 @@ class Agent(GenServer[S], Generic[S]):
     def get_and_update(
         self, fn: Callable[Concatenate[S, P], tuple[R, S]], /, *args: P.args, **kwargs: P.kwargs
     ) -> CoroutineType[Any, Any, R]: ...
-    @_serves(_Inside.get_and_update)
+    @_serves(_inside.get_and_update)
     def get_and_update(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         """`await agent.get_and_update(fn, *args)`: `fn` returns the tuple (reply, new state). Anything else ends the agent."""
         if not callable(fn):
             raise _refused(self, "get_and_update", fn)
-        return _Inside.get_and_update(self, _With(fn, args, kwargs) if args or kwargs else fn)
+        return _inside.get_and_update(self, _With(fn, args, kwargs) if args or kwargs else fn)
 
     def cast(  # type: ignore[override, unused-ignore]  # an agent has no messages but functions
         self, fn: Callable[Concatenate[S, P], S | Coroutine[Any, Any, S]], /, *args: P.args, **kwargs: P.kwargs

@@ -59,10 +59,10 @@ class PartitionSupervisor(Supervisor, Generic[R]):
       the number, which returns those to start with.
     * `strategy`, `max_restarts` (3) and `max_seconds` (5.0) are those of `Supervisor`.
 
-    **Which partition has a key?** An integer k has `abs(k) % n`. Others have `crc32(…) % n` of a canonical form, the same in
-    every run and on every machine, for None, str, bytes, float and tuples of these; those that are equal lead to one partition
-    (1, 1.0 and True are one key). What else is hashable (a pid, say) goes by its own `hash()`, which may be another one in the
-    next run.
+    **Which partition has a key?** An integer k has `abs(k) % n`, a str `crc32` of its UTF-8 `% n`; None, bytes, floats and tuples
+    have that of a canonical form. So these are the same in every run and on every machine, and those that are equal lead to one
+    partition (1, 1.0 and True are one key). What else is hashable (a pid, say) goes by its own `hash()`, which may be another
+    one in the next run.
     """
 
     async def init(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # its children are all alike
@@ -120,12 +120,14 @@ class PartitionSupervisor(Supervisor, Generic[R]):
         """Nothing is registered here."""
 
     def _tree(self) -> _Partitions | None:
-        process: Any = find(self)
+        """The state of the supervisor, where it lies; None while nobody is there, or is still in its init."""
+        process: Any = find(self) if self._name is None else here().whereis(self._name)
         if process is None or process.status == DEAD:
             return None
-        if not isinstance(process, ServerProcess) or not issubclass(process.cls, PartitionSupervisor):
-            raise WrongServer.of(self, "whereis_name", getattr(as_type(Any, process), "cls", Process))
-        return as_type("_Partitions | None", process.state)  # None while it is in its init
+        cls = process.cls if isinstance(process, ServerProcess) else Process
+        if not issubclass(cls, PartitionSupervisor):
+            raise WrongServer.of(self, "whereis_name", cls)
+        return as_type("_Partitions | None", process.state)
 
     # -- the client's side
 
@@ -233,13 +235,13 @@ def _number(supervisor: object, tree: _Partitions, key: Any) -> int:
 
 def partition_of(key: Any, partitions: int) -> int:
     """Which of so many partitions has `key`: the rule of `PartitionSupervisor`."""
-    match key:
-        case int():
-            return abs(key) % partitions
-        case float() if key.is_integer():
-            return abs(int(key)) % partitions  # it is equal to that int
-        case _:
-            return crc32(_canonical(key)) % partitions
+    if isinstance(key, str):
+        return crc32(key.encode("utf-8", "surrogatepass")) % partitions
+    if isinstance(key, int):
+        return abs(key) % partitions
+    if isinstance(key, float) and key.is_integer():
+        return abs(int(key)) % partitions  # it is equal to that int
+    return crc32(_canonical(key)) % partitions
 
 
 def _canonical(key: Any) -> bytes:
