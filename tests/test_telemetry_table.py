@@ -186,6 +186,16 @@ async def a_crash(world: World) -> None:
     await settle()
 
 
+@provokes("beamish.gen_server.overloaded")
+async def a_full_mailbox(world: World) -> None:
+    echo = await world.start_supervised(Echo("echo").options(max_queue=1).child_spec())
+    await beamish.sys.suspend(echo)
+    echo.note("one")
+    await settle()
+    echo.note("one too many")
+    await beamish.sys.resume(echo)
+
+
 @provokes("beamish.supervisor.gave_up")
 async def one_crash_too_many(world: World) -> None:
     echo = Echo("echo")

@@ -124,4 +124,9 @@ class Ignore:
 
 
 #: The types that the loop treats as more than a value. Exact types: one set look-up on the hot path.
-CONTROL = frozenset((Reply, NoReply, Stop, Init, Ignore, Continue, Timeout, Hibernate, CoroutineType))
+CONTROL: set[type] = {Reply, NoReply, Stop, Init, Ignore, Continue, Timeout, Hibernate, CoroutineType}
+
+
+def control(*kinds: type) -> None:
+    """Types of another behaviour that its process treats as more than a value."""
+    CONTROL.update(kinds)

@@ -111,7 +111,7 @@ def launch(tree: Tree, child: Child) -> Launched:
     if not isinstance(spec.start, ServerMeta):
         return _start_function(tree, child)
     try:
-        process = _starting.begin(tree.me.node, cls, spec.args, spec.kwargs, tree.me, spec.name, child)
+        process = _starting.begin(tree.me.node, cls, spec.args, spec.kwargs, tree.me, spec.name, child, spec.setup)
     except BaseException as error:
         return _start_failed(tree, child, error)
     child.process = process

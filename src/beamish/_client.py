@@ -39,6 +39,8 @@ async def {name}(self{signature}):
         if node_ is None:
             return await request_(self, {name!r}, ({positional}), {keywords})
         process_ = node_.names.get(self._name)
+        if process_ is None:
+            process_ = node_.whereis(self._name)
         if process_ is None or process_.status:
             return await request_(self, {name!r}, ({positional}), {keywords})
     else:
@@ -123,6 +125,8 @@ def {name}(self{signature}):
     if process_ is None:
         node_ = nodes_.get(key_())
         process_ = node_.names.get(self._name) if node_ is not None else None
+        if process_ is None and node_ is not None:
+            process_ = node_.whereis(self._name)
         if process_ is None:
             return notify_(self, {name!r}, ({positional}), {keywords})
     else:

@@ -16,15 +16,16 @@ import math
 from collections import deque
 from collections.abc import Coroutine
 from types import CoroutineType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
 
 from beamish import _report
 from beamish._address import at, named
 from beamish._answers import CONTROL, UNCHANGED, Continue, Hibernate, Ignore, Init, NoReply, Reply, Stop, Timeout
 from beamish._runtime.client import Client
+from beamish._runtime.names import Via
 from beamish._runtime.node import Node
-from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, RUNNING, STARTED, SUSPENDED, WAITING, Entry, Process
-from beamish._runtime.signals import CONTINUE, INFO, SYSTEM, Exited, Mark, TimedOut
+from beamish._runtime.process import AT_REST, CURRENT, DEAD, EXITING, IDLE, LOOK, RUNNING, STARTED, SUSPENDED, WAITING, Entry, Process
+from beamish._runtime.signals import ACK, CONTINUE, INFO, ITEM, SYSTEM, Exited, Mark, TimedOut
 from beamish._runtime.tasks import eager
 from beamish._runtime.timers import Timer
 from beamish.errors import NORMAL, SHUTDOWN, BadReturn, BeamishError, Crash, Exit, Ignored, StartError, is_runtime
@@ -73,6 +74,8 @@ class ServerProcess(Process):
             self.idle = None
 
     behaves = True
+    #: The status when there is nothing to do: IDLE, where a call may run on its caller's stack, or WATCHED.
+    rest: ClassVar[int] = IDLE
 
     def initial_call(self) -> object:
         return f"{self.cls.__qualname__}.init"
@@ -94,7 +97,7 @@ class ServerProcess(Process):
         pool = self.node.pool
         self.mbox = mbox = pool.pop() if pool else deque[Entry]()
         mbox.append(entry)
-        if status in (IDLE, WAITING):
+        if status in AT_REST:
             self.node.enqueue(self)
 
     def drain(self, limit: int) -> None:
@@ -114,11 +117,13 @@ class ServerProcess(Process):
                 name, args, kwargs, client = entry = mbox.popleft()
                 handler = handler_of(name)
                 if client is not None or kwargs or timeout is not None:
-                    if name is not SYSTEM:
+                    if name is not SYSTEM and name is not ACK:
                         timeout = None  # any ordinary message cancels it
                     if not self.handle(entry):
                         return
                     self.client = False
+                    if self.rest:
+                        break  # it is watched from now on: the rest of its mail goes the way that can be seen
                     continue
                 # What `handle` does, written out for casts and messages: 0.3 µs of 0.9.
                 try:
@@ -188,13 +193,13 @@ class ServerProcess(Process):
     def special(self, mark: str | Mark, args: Any, client: Client | None) -> Any:
         """Everything that is not a generated call or cast, by the mark that stands in place of a name."""
         cls, server, state = self.cls, self.server, self.state
-        if mark is INFO:
+        if mark is INFO or mark is ITEM:
             if type(args) is Exited and args.pid is self.parent:
                 return Stop(args.reason)  # whoever started it is gone: so is the server, even for NORMAL
             return cls.handle_info(server, state, args)
         if mark is CONTINUE:
             return cls.handle_continue(server, state, args)
-        if mark is SYSTEM:
+        if mark is SYSTEM or mark is ACK:
             return args(self)
         if client is not None:
             return cls.handle_call(server, state, args, client)
@@ -209,9 +214,9 @@ class ServerProcess(Process):
             return
         if mbox is not None:
             self.mbox = None
-            if len(self.node.pool) < 256:
+            if len(self.node.pool) < 256 and type(mbox) is deque:
                 self.node.pool.append(mbox)
-        self.status = IDLE if self.idle is None else WAITING
+        self.status = self.rest if self.idle is None else WAITING
 
     def looked(self) -> bool:
         """After a handler on the stack: what became of the process meanwhile. True when it just goes on."""
@@ -264,13 +269,16 @@ class ServerProcess(Process):
     def put_first(self, entry: Entry) -> None:
         """Ahead of the queue. The status is RUNNING or SUSPENDED, so `release` finds it."""
         if self.mbox is None:
-            self.mbox = self.node.pool.pop() if self.node.pool else deque[Entry]()
+            self.mbox = self.new_mail()
         self.mbox.appendleft(entry)
+
+    def new_mail(self) -> deque[Entry]:
+        return self.node.pool.pop() if self.node.pool else deque[Entry]()
 
     # -- then=Timeout(…)
 
     def arm(self, seconds: float) -> None:
-        if seconds == math.inf or (self.mbox and any(entry[0] is not SYSTEM for entry in self.mbox)):
+        if seconds == math.inf or (self.mbox and any(entry[0] is not SYSTEM and entry[0] is not ACK for entry in self.mbox)):
             return  # a message waits (requests of the system do not count): it cancels the timeout before it begins
         if seconds == 0:
             self.post(_TIMED_OUT)
@@ -343,7 +351,7 @@ class ServerProcess(Process):
             elif status != DEAD:
                 if self.mbox is None and self.idle is None:
                     self.client = False  # `release`, for the usual case
-                    self.status = IDLE
+                    self.status = self.rest
                 else:
                     self.release()
 
@@ -373,7 +381,7 @@ class ServerProcess(Process):
         """terminate → reply → report → exit. An error in terminate becomes the reason; the reply is still sent."""
         if self.cls.__terminates__:
             try:
-                rest = self.cls.terminate(self.server, self.state, reason)
+                rest = self.terminate(reason)
             except BaseException as raised:
                 info = exc_info(raised)
                 self.stopped(exit_reason(raised), entry, reply, info)
@@ -384,6 +392,9 @@ class ServerProcess(Process):
                 return self.stop_later(rest, reason, entry, reply, info)
         self.stopped(reason, entry, reply, info)
         return None
+
+    def terminate(self, reason: object) -> Any:
+        return self.cls.terminate(self.server, self.state, reason)
 
     async def stop_later(self, rest: Any, reason: object, entry: Entry | None, reply: Any, info: ExcInfo | None) -> Any:
         try:
@@ -445,6 +456,7 @@ class ServerProcess(Process):
         if self.node.awaited:
             self.node.arrived(self)
             self.node.arrived(self.name)
+            self.node.arrived(Via)
         return None
 
     async def begin_later(self, coro: Coroutine[Any, Any, Any], ack: Client) -> Any:

@@ -7,11 +7,11 @@ built only when the logger is enabled, bound every repr, and carry the live trac
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from beamish._runtime.process import Entry, Process
-from beamish._runtime.signals import CONTINUE, INFO, SYSTEM, Mark
+from beamish._runtime.signals import CONTINUE, INFO, ITEM, SYSTEM, Mark
 from beamish.errors import Crash, Killed, clean, short
 
 _log = logging.getLogger("beamish.gen_server")
@@ -20,11 +20,15 @@ _crash_log = logging.getLogger("beamish.process")
 
 @dataclass
 class Status:
-    """What `format_status` gets, and returns changed: hide there what must not be logged."""
+    """What `format_status` gets, and returns changed: hide there what must not be logged.
+
+    `log`: the last events of the server, where `sys.log` keeps them.
+    """
 
     state: Any
     message: Any = None
     reason: object = None
+    log: list[Any] = field(default_factory=list[Any])
 
 
 def callback(cls: type, entry: Entry | None) -> str:
@@ -33,7 +37,7 @@ def callback(cls: type, entry: Entry | None) -> str:
         return f"{cls.__name__}.init"
     name = entry[0]
     if isinstance(name, Mark):
-        name = {INFO: "handle_info", CONTINUE: "handle_continue", SYSTEM: "a system request"}.get(
+        name = {INFO: "handle_info", ITEM: "handle_info", CONTINUE: "handle_continue", SYSTEM: "a system request"}.get(
             name, "handle_call" if entry[3] is not None else "handle_cast"
         )
     return f"{cls.__name__}.{name}"
@@ -65,7 +69,8 @@ def server_ended(process: Any, reason: object, entry: Entry | None, info: Any) -
     """The report of a server that ended abnormally. Clean ends and KILL make none."""
     if clean(reason) or isinstance(reason, Killed) or not _log.isEnabledFor(logging.ERROR):
         return
-    status = Status(process.state, message(entry), reason)
+    debug = process.extra.debug if process.extra is not None else None
+    status = Status(process.state, message(entry), reason, list(debug.log or ()) if debug is not None else [])
     try:
         status = process.cls.format_status(process.server, status)
     except Exception as broken:  # a report that fails must not change how the process ends
@@ -74,7 +79,8 @@ def server_ended(process: Any, reason: object, entry: Entry | None, info: Any) -
     who = process.label()
     facts = {
         "pid": process, "server": who, "last_message": status.message, "state": status.state, "reason": status.reason,
-        "ancestors": ancestors(process), "client": client.caller if client is not None else None,
+        "ancestors": ancestors(process), "client": client.caller if client is not None else None, "log": status.log,
+        "label": process.extra.label if process.extra is not None else None,
     }  # fmt: skip
     _log.error(
         "%r %r terminating\n  last message: %s\n  state: %s\n  reason: %s\n  ancestors: %s%s",

@@ -25,11 +25,19 @@ from beamish.errors import NORMAL, SHUTDOWN, AlreadyStarted, BeamishError, CallT
 from beamish.process import Late, awaited
 
 if TYPE_CHECKING:
+    from beamish._setup import Setup
     from beamish.gen_server import GenServer
 
 
 def begin(
-    node: Node, cls: type[GenServer[Any]], args: Any, kwargs: Any, parent: Process | None, name: Any = None, record: Any = None
+    node: Node,
+    cls: type[GenServer[Any]],
+    args: Any,
+    kwargs: Any,
+    parent: Process | None,
+    name: Any = None,
+    record: Any = None,
+    setup: Setup | None = None,
 ) -> ServerProcess:
     """Make the process and run its init on this stack. An async init that waits leaves an acknowledgement: see `begun`.
 
@@ -42,10 +50,12 @@ def begin(
         if taken is not None and taken.status != DEAD:
             raise AlreadyStarted(taken.label(), name)
     if name is None or type(name) is str:
-        process = ServerProcess(node, cls, parent, name)
+        process: ServerProcess = cls.__process__(node, cls, parent, name)
     else:
-        process = ServerProcess(node, cls, parent, None)
+        process = cls.__process__(node, cls, parent, None)
         _register(process, name)
+    if setup is not None:
+        setup.apply(process)
     ctx = node.scratch.pop() if node.scratch else Context()
     outer = node.current
     node.current = process
@@ -63,7 +73,7 @@ def begin(
             problem = ack.value if ack.outcome == ANSWERED else _died(process)
         elif process.status in (EXITING, DEAD):
             problem = None  # it died meanwhile: that is what it died of, whatever its init returned
-        elif kind not in CONTROL and not (STARTED.handlers or node.awaited):
+        elif kind not in CONTROL and cls.__process__ is ServerProcess and not (STARTED.handlers or node.awaited):
             process.state = value  # `begun`, for the usual case
             problem = None
         else:
@@ -85,7 +95,7 @@ def begin(
         raise problem
     if process.status == RUNNING and process.mbox is None and process.idle is None:
         process.client = False  # `release`, for the usual case
-        process.status = IDLE
+        process.status = process.rest
     elif process.status in (RUNNING, LOOK):
         process.release()
     elif process.status == EXITING:
@@ -211,6 +221,7 @@ async def start(
     name: Any = None,
     link: bool = True,
     timeout: float | None = None,
+    setup: Setup | None = None,
     on_begin: Callable[[ServerProcess], object] | None = None,
 ) -> ServerProcess:
     """Start a server for whoever runs this: linked to the process, or to the node's root when plain asyncio code asks."""
@@ -218,7 +229,7 @@ async def start(
     me = node.me()
     await gen.not_dead(me)
     try:
-        process = begin(node, cls, args, kwargs, (me or node.root) if link else None, name)
+        process = begin(node, cls, args, kwargs, (me or node.root) if link else None, name, None, setup)
         if not link and me is not None:
             extra_of(process).ancestors = (me.name if me.name is not None else me, *_report.ancestors(me))
         if on_begin is not None:
@@ -245,7 +256,8 @@ async def started(address: Address, timeout: float | None) -> None:
             raise NoProcess.of(address, "started", None, ())
         if process is not None and process.alive and not _starting(process):
             return
-        if not await _arrival(node, process if name is None else name, deadline):
+        # A Via may come to lead elsewhere without any of its own being started: look again whenever anybody arrives.
+        if not await _arrival(node, process if name is None else Via if type(name) is Via else name, deadline):
             raise CallTimeout.of(address, "started", timeout)
 
 

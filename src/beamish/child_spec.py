@@ -34,6 +34,7 @@ class ChildSpec(Generic[R_co]):
     * `significant`: whether a supervisor with `auto_shutdown` ends when this child has ended by itself and is not restarted;
       so it cannot be permanent.
     * `timeout`: seconds that a server's `init` may take (None: as long as it wants).
+    * `setup`: what `options(max_queue=, debug=)` asked for.
     """
 
     id: Any
@@ -46,6 +47,7 @@ class ChildSpec(Generic[R_co]):
     significant: bool = False
     name: Any = None
     timeout: float | None = None
+    setup: Any = None
 
     def __post_init__(self) -> None:
         if not callable(self.start):

@@ -87,7 +87,7 @@ class Crowd:
 
     def note(self, spec: ChildSpec[Any], args: tuple[Any, ...]) -> _Note:
         """The note of a new child: for one that is never restarted the arguments need not be kept."""
-        kind = (spec.start, None if spec.name is not None else spec.id, spec.restart, spec.shutdown, spec.type, spec.timeout)
+        kind = (spec.start, None if spec.name is not None else spec.id, spec.restart, spec.shutdown, spec.type, spec.timeout, spec.setup)
         shared = self.notes.get(kind)
         if shared is None:
             if len(self.notes) >= 100:
@@ -193,7 +193,7 @@ class DynamicSupervisor(GenServer[Crowd]):
         note = state.note(spec, args)
         if isinstance(spec.start, ServerMeta):
             try:
-                process = _starting.begin(state.me.node, as_type(Any, spec.start), args, spec.kwargs, state.me, spec.name, note)
+                process = _starting.begin(state.me.node, as_type(Any, spec.start), args, spec.kwargs, state.me, spec.name, note, spec.setup)
             except BaseException as error:
                 return _refused(state, spec, failure(error) or Failed(error))
             state.count += 1
@@ -285,7 +285,9 @@ def _restart(state: Crowd, waiting: _Waiting, reason: object) -> Any:
     if not isinstance(note.spec.start, ServerMeta):
         return _restart_by(state, waiting, reason)
     try:
-        process = _starting.begin(state.me.node, as_type(Any, note.spec.start), note.args, note.kwargs, state.me, name, note)
+        process = _starting.begin(
+            state.me.node, as_type(Any, note.spec.start), note.args, note.kwargs, state.me, name, note, note.spec.setup
+        )
     except BaseException as error:
         return _restart_failed(state, waiting, failure(error))
     del state.restarting[waiting]

@@ -132,7 +132,9 @@ class _Draft:
 
 _new = object.__new__
 _HERE = os.path.dirname(__file__)
-_RUNTIME = {os.path.join(_HERE, name) for name in ("_loop.py", "gen.py", "_client.py")}
+_RUNTIME = {
+    os.path.join(_HERE, name) for name in ("_loop.py", "_watched.py", "_machine.py", "_task_process.py", "task.py", "gen.py", "_client.py")
+}
 
 
 def is_runtime(file: str) -> bool:
@@ -301,7 +303,15 @@ class Deadlock(CallExit):
 
 
 class Overloaded(CallExit):
-    """The server's mailbox is full. (Reserved: no mailbox has a bound yet.)"""
+    """The server's mailbox is full, and has the bound that `options(max_queue=…)` gave it. The request did not get in."""
+
+    @classmethod
+    def of(cls, server: object, request: str, limit: int) -> Overloaded:
+        text = (
+            f"{server!r} did not take {request}: {limit} requests wait for it already, which is its max_queue. "
+            "Try again later, send less, or spread the work over several servers (PartitionSupervisor)."
+        )
+        return cls(text, server=server, request=request, reason="overloaded")
 
 
 class WrongServer(CallExit):

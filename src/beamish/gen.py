@@ -17,6 +17,7 @@ from typing import Any
 from beamish import _report, telemetry
 from beamish._address import Address, At, at
 from beamish._answers import UNCHANGED, Stop
+from beamish._bounded import Full
 from beamish._loop import ServerProcess, is_coroutine
 from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
 from beamish._runtime.node import Node, exiting, here, here_key
@@ -29,6 +30,7 @@ from beamish.errors import (
     CallTimeout,
     Deadlock,
     NoProcess,
+    Overloaded,
     ServerDown,
     WrongLoop,
     WrongServer,
@@ -86,7 +88,7 @@ async def _ask(address: Address, process: ServerProcess, node: Node, me: Process
     assert client is not None
     edge = edge_of(me, node)
     if edge is not None:
-        _check_cycle(edge, process, address, entry)
+        check_cycle(edge, process, address, entry)
         edge.waiting = client
     try:
         if process.status == EXITING:
@@ -129,6 +131,8 @@ async def outcome(address: Address, process: ServerProcess, me: Process | None, 
         return client.value
     if client.outcome == LATE:
         raise CallTimeout.of(address, text(entry), timeout)
+    if type(client.value) is Full:
+        raise Overloaded.of(address, text(entry), client.value.limit)
     if node.runq:
         await window(node)
     raise ServerDown(address, entry, client.value, text)
@@ -146,7 +150,7 @@ def _clear(process: ServerProcess, node: Node, *, system: bool) -> bool:
         process.drain(mail)
     if process.status == WAITING and not system:
         process.disarm()
-        process.status = IDLE
+        process.status = process.rest
     return process.status == IDLE
 
 
@@ -237,7 +241,7 @@ def edge_of(me: Process | None, node: Node) -> Process | None:
     return me if own else None
 
 
-def _check_cycle(me: Process, server: Process, address: Address, entry: Entry) -> None:
+def check_cycle(me: Process, server: Process, address: Address, entry: Entry) -> None:
     """Follow who waits for whom from `server`: back to `me` is a circle that nobody leaves."""
     way = [me]
     one = server

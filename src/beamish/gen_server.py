@@ -20,18 +20,20 @@ given. See `GenServer` for every callback, and `beamish.gen` for how a call trav
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import CoroutineType, EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, cast as as_type, overload
 
 from beamish import _starting, gen, process as _process, timer as _timer
 from beamish._address import Address, named
 from beamish._client import CastResult
+from beamish._loop import ServerProcess
 from beamish._report import Status
 from beamish._runtime.client import Client
 from beamish._runtime.process import MonitorRef
 from beamish._runtime.signals import NOTICE, REQUEST
 from beamish._runtime.timers import Timer
+from beamish._setup import Setup
 from beamish.child_spec import ChildSpec, Restart
 from beamish.errors import NORMAL, short
 from beamish.gen import Request
@@ -123,15 +125,25 @@ class Configured(Generic[P, G]):
 
 
 class Configure:
-    """`Server.options(timeout=2.0).start_link(…)`: how long `init` may take (seconds; None: as long as it wants)."""
+    """`Server.options(timeout=2.0, max_queue=1000).start_link(…)`: ways to start it otherwise than usual.
+
+    * `timeout`: how long `init` may take (seconds; None: as long as it wants); then StartError("timeout").
+    * `max_queue`: how many calls, casts and messages may wait for it (None: no bound). Beyond that a call raises Overloaded, a
+      cast or message is dropped, with the telemetry event beamish.gen_server.overloaded; requests of the system always get in.
+    * `debug`: what of `sys` is on from its birth: "trace", "log", ("log", n), "statistics", ("log_to_file", path),
+      ("install", (function, state)).
+    * `hibernate_after`: OTP's word; Python has nothing to compact, so it changes nothing.
+    """
 
     @overload
     def __get__(self, obj: None, owner: _ServerClass[P, G]) -> Callable[..., Configured[P, G]]: ...
     @overload
     def __get__(self, obj: G, owner: _ServerClass[P, Any]) -> Callable[..., Configured[P, G]]: ...
     def __get__(self, obj: Any, owner: Any) -> Any:
-        def options(*, timeout: float | None = None, hibernate_after: float | None = None) -> Configured[Any, Any]:
-            return Configured(Options(owner, _name_of(obj), timeout, hibernate_after))
+        def options(
+            *, timeout: float | None = None, max_queue: int | None = None, debug: Iterable[Any] = (), hibernate_after: float | None = None
+        ) -> Configured[Any, Any]:
+            return Configured(Options(owner, _name_of(obj), timeout, Setup.of(max_queue, debug)))
 
         return options
 
@@ -139,13 +151,13 @@ class Configure:
 class Options:
     """What is started, under which name, and how."""
 
-    __slots__ = ("cls", "hibernate_after", "name", "timeout")
+    __slots__ = ("cls", "name", "setup", "timeout")
 
-    def __init__(self, cls: type[GenServer[Any]], name: Any, timeout: float | None = None, hibernate_after: float | None = None) -> None:
+    def __init__(self, cls: type[GenServer[Any]], name: Any, timeout: float | None = None, setup: Setup | None = None) -> None:
         self.cls = cls
         self.name = name
         self.timeout = timeout
-        self.hibernate_after = hibernate_after  # OTP's word; there is nothing to compact in Python, so it changes nothing
+        self.setup = setup
 
 
 def _name_of(obj: Any) -> Any:
@@ -157,12 +169,12 @@ def _name_of(obj: Any) -> Any:
 
 
 async def _start_link(options: Options, args: Any, kwargs: Any) -> Any:
-    process = await _starting.start(options.cls, args, kwargs, name=options.name, timeout=options.timeout)
+    process = await _starting.start(options.cls, args, kwargs, name=options.name, timeout=options.timeout, setup=options.setup)
     return _address(options, process)
 
 
 async def _start(options: Options, args: Any, kwargs: Any) -> Any:
-    process = await _starting.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout)
+    process = await _starting.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, setup=options.setup)
     return _address(options, process)
 
 
@@ -172,7 +184,9 @@ async def _start_monitor(options: Options, args: Any, kwargs: Any) -> Any:
     def watch(process: Any) -> None:
         refs.append(_process.monitor(_address(options, process)))
 
-    process = await _starting.start(options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, on_begin=watch)
+    process = await _starting.start(
+        options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, setup=options.setup, on_begin=watch
+    )
     return _address(options, process), refs[0]
 
 
@@ -184,7 +198,7 @@ def _child_spec(options: Options, args: Any, kwargs: Any) -> ChildSpec[Any]:
     cls = options.cls
     return ChildSpec(
         id=options.name if options.name is not None else cls, start=cls, args=args, kwargs=kwargs, restart=cls.__restart__,
-        shutdown=cls.__shutdown__, type=cls.__kind__, name=options.name, timeout=options.timeout,
+        shutdown=cls.__shutdown__, type=cls.__kind__, name=options.name, timeout=options.timeout, setup=options.setup,
     )  # fmt: skip
 
 
@@ -259,6 +273,7 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
     __restart__: ClassVar[Restart] = "permanent"
     __shutdown__: ClassVar[Any] = 5.0
     __kind__: ClassVar[Any] = "worker"
+    __process__: ClassVar[Any] = ServerProcess  # the class of its processes
     __handlers__: ClassVar[dict[Any, Callable[..., Any]]]
     __requests__: ClassVar[dict[str, Any]]
     __overrides__: ClassVar[tuple[bool, bool]]

@@ -262,7 +262,7 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
         raise RuntimeError(
             f"{me.label()!r} is a server: its messages come to handle_info, one at a time; receive() is for spawned functions"
         )
-    matches = _matcher(patterns)
+    matches = matcher(patterns)
     for position, message in enumerate(me.inbox):
         if matches(message):
             del me.inbox[position]
@@ -302,7 +302,8 @@ class _Alarm:
             self.future.set_exception(TimeoutError("receive: no such message came in time"))
 
 
-def _matcher(patterns: tuple[Any, ...]) -> Callable[[Any], bool]:
+def matcher(patterns: tuple[Any, ...]) -> Callable[[Any], bool]:
+    """Whether a value matches one of the patterns: a class, a predicate, or a value to be equal to; none match everything."""
     if not patterns:
         return lambda _: True
     tests = [_test(pattern) for pattern in patterns]

@@ -90,7 +90,7 @@ def ancestors(target: Target | None = None) -> tuple[object, ...]:
 def callers(target: Target | None = None) -> tuple[Pid, ...]:
     """For whom a task works, nearest first: who started it, and that one's callers (Elixir's `$callers`). Servers have none."""
     process = myself() if target is None else find(target)
-    return () if process is None or process.extra is None else process.extra.callers
+    return () if process is None else process.callers()
 
 
 # --- labels and the dictionary ----------------------------------------------------------------------------------------
@@ -121,6 +121,6 @@ def dictionary() -> dict[Any, Any]:
         if initial_call is not None and me.behaves:
             extra.dictionary["$initial_call"] = initial_call
             extra.dictionary["$ancestors"] = ancestors(me)
-        if extra.callers:
-            extra.dictionary["$callers"] = extra.callers
+        if me.callers():
+            extra.dictionary["$callers"] = me.callers()
     return extra.dictionary

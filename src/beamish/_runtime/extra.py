@@ -57,7 +57,7 @@ def _close(closer: Callable[[], object], process: Process) -> None:
     except Exception:
         _log.exception("%r: what it owned could not be closed: %r", process.label(), closer)
         return
-    if inspect.isawaitable(rest):
+    if rest is not None and inspect.isawaitable(rest):
         _finish(rest, closer, process.label(), process.node)
 
 

@@ -41,6 +41,8 @@ else:
     # take turns on one thread are told apart in `here()`.
     here_key: Callable[[], Any] = threading.get_ident
 
+_INDIRECT = (Via, At)  # a tuple: `Via | At` makes a new union at each look, 0.3 µs
+
 #: The nodes that live, by what `here_key()` says where they run; and by their loops, which on 3.11 may take turns on a thread.
 NODES: dict[Any, Node] = {}
 _BY_LOOP: dict[asyncio.AbstractEventLoop, Node] = {}
@@ -50,9 +52,9 @@ class Node:
     """The runtime of one event loop. `inline=False` sends every call through the mailbox: same traces, for tests."""
 
     __slots__ = (
-        "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closers", "closing", "current", "dead", "depth", "floor",
-        "freeze", "ghosts", "grant", "half", "inline", "keeper", "key", "limit", "loop", "marked", "names", "pool", "procs", "root", "runq",
-        "scratch", "since", "thread", "timeouts", "wheel",
+        "adopted", "applications", "armed", "at_end", "awaited", "budget", "burying", "clock", "closers", "closing", "current",
+        "dead", "depth", "floor", "freeze", "ghosts", "grant", "half", "inline", "keeper", "key", "limit", "loop", "marked",
+        "names", "pool", "procs", "root", "runq", "scratch", "shelf", "since", "thread", "timeouts", "wheel",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None, *, inline: bool = True) -> None:
@@ -80,6 +82,8 @@ class Node:
         self.burying = False
         self.ghosts: dict[Process, None] = {}  # dead ones whose code still runs: only then do sends look at who is sending
         self.adopted: dict[asyncio.Task[Any], TaskProcess] = {}
+        self.applications: Any = None  # what `application` keeps for this loop
+        self.shelf: dict[Any, Any] = {}  # what other layers keep for this loop
         self.awaited: dict[object, list[asyncio.Future[None]]] = {}  # names, or processes in their init, that somebody waits for
         self.scratch: list[Context] = []  # empty contexts for `init`, which seldom leaves anything in one
         self.at_end: list[Callable[[], None]] = []  # what is to be done when the loop has ended
@@ -239,7 +243,7 @@ class Node:
         """The live process of that name. An exiting one keeps its name and is found."""
         if type(name) is str:
             return self.names.get(name)
-        return name.process(self) if isinstance(name, Via | At) else None
+        return name.process(self) if isinstance(name, _INDIRECT) else None
 
     def arrived(self, who: object) -> None:
         """A server of that name, or that process, runs now."""

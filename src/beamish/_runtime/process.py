@@ -37,6 +37,10 @@ DEAD = 4  # gone; nothing brings it back
 WAITING = 5  # idle, with a Timeout armed
 EXITING = 6  # got an exit signal; its handler, or that handler's finally blocks, still run
 LOOK = 7  # RUNNING, and something happened that the caller must look at when the handler returns
+WATCHED = 8  # idle, and `sys` traces or has suspended it: every call goes by the mailbox
+
+#: Nothing to do: mail that comes now puts the process into the run queue.
+AT_REST = (IDLE, WAITING, WATCHED)
 
 #: (handler name or Mark, positional arguments or the message, keyword arguments or None, the client who waits or None)
 Entry = tuple[str | Mark, Any, dict[str, Any] | None, "Client | None"]
@@ -114,6 +118,10 @@ class Process(Pid):
     def initial_call(self) -> object:
         """What it began with, for `info`: a function, by its qualified name."""
         return self.extra.initial_call if self.extra is not None else None
+
+    def callers(self) -> tuple[Process, ...]:
+        """For whom it works, nearest first (OTP's `$callers`)."""
+        return self.extra.callers if self.extra is not None else ()
 
     # -- being alive
 

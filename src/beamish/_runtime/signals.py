@@ -67,5 +67,7 @@ class Mark:
         return f"<{self.label}>"
 
 
-#: A plain message; a `then=Continue(…)`; a request of the system (stop, get_state); what handle_call/handle_cast get.
+#: A plain message; a `then=Continue(…)`; a request of the system (stop, get_state); what handle_call/handle_cast get; an item of
+#: a `stream`, and what tells the stream that it was handled.
 INFO, CONTINUE, SYSTEM, REQUEST, NOTICE = Mark("info"), Mark("continue"), Mark("system"), Mark("request"), Mark("cast")
+ITEM, ACK = Mark("item"), Mark("ack")

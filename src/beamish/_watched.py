@@ -1,0 +1,350 @@
+"""A server that `sys` looks at: its events are told to debug functions, and while it is suspended its mail waits.
+
+Looking changes the class of the process (`watch`), so that one nobody looks at pays nothing; and its status at rest, so that
+every call goes by the mailbox, where it can be seen.
+"""
+
+from __future__ import annotations
+
+import sys as python_sys
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from beamish._runtime.client import ANSWERED, Client
+from beamish._runtime.extra import extra_of
+from beamish._runtime.ids import Pid
+from beamish._runtime.process import DEAD, EXITING, RUNNING, WATCHED, Entry
+from beamish._runtime.signals import ACK, INFO, SYSTEM, Exited
+from beamish.errors import short
+
+if TYPE_CHECKING:
+    from beamish._loop import ServerProcess
+
+    _Base = ServerProcess
+else:
+    _Base = object
+
+
+# --- what happens in a server -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """A request or message came to be handled. `client` is the process that called, None for others and plain asyncio code."""
+
+    message: Any
+    kind: str
+    client: Pid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """A call was answered; `state` is the server's afterwards."""
+
+    reply: Any
+    client: Pid | None
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something was handled that had no reply (or none yet) (OTP's `{noreply, State}`)."""
+
+    state: Any
+
+
+Event = In | Out | Kept
+
+
+class Done:
+    """What a debug function returns to be taken off (OTP's `done`)."""
+
+
+DONE = Done()
+
+#: (its state, the event, the server) → its next state, or DONE.
+DebugFunction = Callable[[Any, Event, object], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Since they were switched on, by the node's clock (seconds)."""
+
+    start_time: float
+    current_time: float
+    messages_in: int
+    messages_out: int
+
+
+class Debug:
+    """What is switched on at one process."""
+
+    __slots__ = ("counts", "file", "functions", "held", "log", "since", "suspended", "timeout", "trace")
+
+    def __init__(self) -> None:
+        self.suspended = False
+        self.held: deque[Entry] = deque()  # mail that came while it was
+        self.timeout: float | None = None  # an idle timeout that goes on when it is resumed
+        self.counts: list[int] | None = None
+        self.since = 0.0
+        self.log: deque[Event] | None = None
+        self.file: Path | None = None
+        self.trace = False
+        self.functions: dict[Any, tuple[DebugFunction, Any]] = {}
+
+    def idle(self) -> bool:
+        """Nothing is switched on."""
+        return not (
+            self.suspended or self.trace or self.functions or self.counts is not None or self.log is not None or self.file is not None
+        )
+
+    def names(self) -> list[str]:
+        """What is switched on, for `get_status`."""
+        found = {
+            "statistics": self.counts is not None,
+            "log": self.log is not None,
+            "trace": self.trace,
+            "log_to_file": self.file is not None,
+        }
+        return [name for name, on in found.items() if on] + ["install"] * len(self.functions)
+
+    def event(self, process: ServerProcess, event: Event) -> None:
+        if self.counts is not None and not isinstance(event, Kept):
+            self.counts[isinstance(event, Out)] += 1
+        if self.log is not None:
+            self.log.append(event)
+        if self.trace or self.file is not None:
+            line = f"*DBG* {process.label()!r} {shown(event)}\n"
+            if self.trace:
+                python_sys.stdout.write(line)
+            if self.file is not None:
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(line)
+        for id, (function, state) in list(self.functions.items()):
+            self._tell(process, id, function, state, event)
+
+    def _tell(self, process: ServerProcess, id: Any, function: DebugFunction, state: Any, event: Event) -> None:
+        try:
+            after = function(state, event, process.label())
+        except Exception as error:  # as in OTP: a debug function that fails is taken off, the server goes on
+            python_sys.stderr.write(f"*DBG* {process.label()!r}: a debug function was taken off, it raised {short(error)}\n")
+            after = DONE
+        if id not in self.functions:
+            return
+        if after is DONE:
+            del self.functions[id]
+        else:
+            self.functions[id] = (function, after)
+
+
+def shown(event: Event) -> str:
+    """An event as `trace` prints it."""
+    match event:
+        case In(message=message, kind="call", client=client):
+            return f"got call {short(message)} from {client!r}"
+        case In(message=message, kind="cast"):
+            return f"got cast {short(message)}"
+        case In(message=message):
+            return f"got {short(message)}"
+        case Out(reply=reply, client=client, state=state):
+            return f"sent {short(reply)} to {client!r}, new state {short(state)}"
+        case Kept(state=state):
+            return f"new state {short(state)}"
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+class Watched(_Base):
+    """What is mixed into the class of a process that is watched."""
+
+    __slots__ = ()
+
+    rest: ClassVar[int] = WATCHED
+
+    def drain(self, limit: int) -> None:
+        node = self.node
+        outer = node.current
+        node.current = self
+        node.depth += 1
+        try:
+            debug = debug_of(self)
+            timeout = None if self.idle is None else self.disarm()
+            self.status = RUNNING
+            self.client = False
+            while limit > 0:
+                entry = self._next(debug)
+                if entry is None:
+                    break
+                limit -= 1
+                if entry[0] is not SYSTEM and entry[0] is not ACK:
+                    timeout = None
+                if not self.handle(entry):
+                    return
+                self.client = False
+                if self.rest != WATCHED:
+                    break  # nobody looks any more: the rest of its mail goes the usual way
+            if timeout is not None:
+                self.arm(timeout)
+            self.release()
+        finally:
+            node.current = outer
+            node.depth -= 1
+
+    def arm(self, seconds: float) -> None:
+        debug = debug_of(self)
+        if debug.suspended:
+            debug.timeout = seconds  # begins anew when it is resumed, as after any request of the system
+        else:
+            super().arm(seconds)
+
+    def _next(self, debug: Debug) -> Entry | None:
+        """The next mail to handle. Of a suspended server: requests of the system, and the exit of who started it."""
+        mbox = self.mbox
+        while mbox:
+            entry = mbox.popleft()
+            if not debug.suspended or entry[0] is SYSTEM or (entry[0] is INFO and self._parents_exit(entry[1])):
+                return entry
+            debug.held.append(entry)
+        return None
+
+    def _parents_exit(self, message: Any) -> bool:
+        return type(message) is Exited and message.pid is self.parent
+
+    def mail(self) -> list[Entry]:
+        return [*debug_of(self).held, *super().mail()]
+
+    def handle(self, entry: Entry) -> bool:
+        ours = entry[0] is not SYSTEM and entry[0] is not ACK
+        if ours:
+            debug_of(self).event(self, _came(entry))
+        free = super().handle(entry)
+        if free and ours:
+            self._handled(entry)
+        return free
+
+    async def main(self, coro: Coroutine[Any, Any, Any], entry: Entry | None) -> None:
+        await super().main(coro, entry)
+        if entry is not None and entry[0] is not SYSTEM and entry[0] is not ACK:
+            self._handled(entry)
+
+    def _handled(self, entry: Entry) -> None:
+        if self.status in (EXITING, DEAD):
+            return
+        client = entry[3]
+        if client is not None and client.outcome == ANSWERED:
+            debug_of(self).event(self, Out(client.value, client.caller, self.state))
+        else:
+            debug_of(self).event(self, Kept(self.state))
+
+
+def _came(entry: Entry) -> In:
+    name, args, kwargs, client = entry
+    message = args
+    if isinstance(name, str):
+        shown = [short(one) for one in args] + [f"{key}={short(one)}" for key, one in (kwargs or {}).items()]
+        message = f"{name}({', '.join(shown)})"
+    kind = "call" if client is not None else "cast" if isinstance(name, str) or name.label == "cast" else name.label
+    return In(message, kind, caller(client))
+
+
+def caller(client: Client | None) -> Pid | None:
+    return None if client is None else client.caller
+
+
+def debug_of(process: ServerProcess) -> Debug:
+    extra = extra_of(process)
+    if extra.debug is None:
+        extra.debug = Debug()
+    found: Debug = extra.debug
+    return found
+
+
+_MIXED: dict[Any, Any] = {}
+
+
+def mixed(mixin: Any, kind: Any) -> Any:
+    """The class of a process with `mixin` in front. The same slots, so that a living process can be given it."""
+    made = _MIXED.get((mixin, kind))
+    if made is None:
+        made = _MIXED[mixin, kind] = type(f"{mixin.__name__}{kind.__name__}", (mixin, kind), {"__slots__": ()})
+    return made
+
+
+def watch(process: ServerProcess) -> Debug:
+    """Look at `process` from now on."""
+    debug = debug_of(process)
+    if process.rest != WATCHED:
+        process.__class__ = mixed(Watched, type(process))
+    return debug
+
+
+def unwatch(process: ServerProcess) -> None:
+    """Look away, if nothing is switched on any more."""
+    if process.rest == WATCHED and debug_of(process).idle():
+        kind: Any = type(process).__mro__[2]
+        process.__class__ = kind
+        extra_of(process).debug = None
+
+
+# --- switching on -----------------------------------------------------------------------------------------------------
+
+
+def check_option(option: Any) -> None:
+    match option:
+        case "trace" | "log" | "statistics" | ("log", int()) | ("log_to_file", str() | Path()) | ("install", (_, _)):
+            return
+        case _:
+            raise ValueError(
+                'debug takes "trace", "log", ("log", n), "statistics", ("log_to_file", path) and ("install", (function, state)). '
+                f"Got: {short(option)}"
+            )
+
+
+def writable(path: Path) -> None:
+    """OSError if a log can't be written there: said to whoever asks for it, and not in the server."""
+    with path.open("a", encoding="utf-8"):
+        pass
+
+
+def switch_on(process: ServerProcess, option: Any) -> None:
+    debug = watch(process)
+    match option:
+        case "trace":
+            debug.trace = True
+        case "log":
+            debug.log = deque(debug.log or (), 10)
+        case ("log", int(n)):
+            debug.log = deque(debug.log or (), n)
+        case "statistics":
+            debug.counts, debug.since = [0, 0], process.node.clock.now()
+        case ("log_to_file", path):
+            debug.file = Path(path)
+        case ("install", (function, state)):
+            debug.functions[function] = (function, state)
+        case _:
+            check_option(option)
+
+
+def suspend(process: ServerProcess) -> None:
+    watch(process).suspended = True
+
+
+def resume(process: ServerProcess) -> None:
+    """The mail that came meanwhile goes first, in its order."""
+    debug = debug_of(process)
+    if not debug.suspended:
+        return
+    debug.suspended = False
+    held, debug.held = debug.held, deque()
+    if held:
+        if process.mbox is None:
+            process.mbox = process.new_mail()
+        process.mbox.extendleft(reversed(held))
+    timeout, debug.timeout = debug.timeout, None
+    if timeout is not None:
+        process.arm(timeout)
+    unwatch(process)
