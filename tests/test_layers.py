@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, str]] = [
     ("processes", "process timer _address _report"),
     (
         "behaviours",
-        "gen process_info _watched _bounded _setup _starting _children gen_server _answers _client _loop sys child_spec _restart "
+        "gen process_info _watched _bounded _setup _stream _starting _children gen_server _answers _client _loop sys child_spec _restart "
         "supervisor dynamic_supervisor partition_supervisor agent task task_supervisor registry _registry_table _registry_lock "
         "application state_machine ets snapshot",
     ),

@@ -24,6 +24,7 @@ from beamish._runtime.clock import Clock as Clock
 from beamish._runtime.ids import Pid as Pid, Ref as Ref
 from beamish._runtime.process import Alias as Alias, MonitorRef as MonitorRef
 from beamish._runtime.signals import Cancelled as Cancelled, Down as Down, Exited as Exited, TimedOut as TimedOut
+from beamish._stream import Ended as Ended, Stream as Stream
 from beamish._watchdog import Watchdog as Watchdog
 from beamish.agent import Agent as Agent
 from beamish.child_spec import BadChildSpec as BadChildSpec, ChildSpec as ChildSpec, child as child
@@ -31,6 +32,7 @@ from beamish.dynamic_supervisor import DynamicSupervisor as DynamicSupervisor, M
 from beamish.errors import (
     KILL as KILL,
     KILLED as KILLED,
+    NOCONNECTION as NOCONNECTION,
     NOPROC as NOPROC,
     NORMAL as NORMAL,
     SHUTDOWN as SHUTDOWN,
@@ -60,19 +62,21 @@ from beamish.errors import (
     WrongServer as WrongServer,
 )
 from beamish.gen import Request as Request, client as client, reply as reply, stop as stop
-from beamish.gen_server import GenServer as GenServer
+from beamish.gen_server import GenServer as GenServer, Message as Message, MultiCall as MultiCall
 from beamish.partition_supervisor import PartitionSupervisor as PartitionSupervisor
 from beamish.process import (
     alias as alias,
     alive as alive,
     current as current,
     demonitor as demonitor,
+    disown as disown,
     down as down,
     exit as exit,
     flag as flag,
     link as link,
     monitor as monitor,
     node as node,
+    own as own,
     receive as receive,
     register as register,
     registered as registered,
@@ -122,19 +126,19 @@ from beamish.timer import (
 
 #: What `from beamish import *` brings: not `sys`, `errors` and `exit`, which would hide Python's own.
 __all__ = [
-    "Agent", "Alias", "AlreadyPresent", "AlreadyRegistered", "AlreadyStarted", "Answer", "At", "BadChildSpec",
-    "BadReturn", "BeamishError", "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo",
-    "ChildSpec", "Client", "Clock", "Continue", "Crash", "Deadlock", "Down", "DynamicSupervisor", "Exit", "Exited",
+    "Agent", "Alias", "AlreadyPresent", "AlreadyRegistered", "AlreadyStarted", "Answer", "At", "BadChildSpec", "BadReturn",
+    "BeamishError", "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec",
+    "Client", "Clock", "Continue", "Crash", "Deadlock", "Down", "DynamicSupervisor", "Ended", "Exit", "Exited",
     "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init", "KILL", "KILLED", "Kill", "Killed",
-    "MaxChildren", "MonitorRef", "NOPROC", "NORMAL", "NameServer", "NoConnection", "NoProc", "NoProcess", "NoReply",
-    "Normal", "NotFound", "Overloaded", "PartitionSupervisor", "Pid", "ProcessInfo", "Ref", "Registered", "Registry",
-    "RegistryEntry", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "Status",
-    "StillRunning", "Stop", "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Unregistered",
-    "Via", "Watchdog", "WrongLoop", "WrongServer", "alias", "alive", "ancestors", "blocking", "call", "callers",
-    "cancel_timer", "cast", "child", "client", "current", "demonitor", "dictionary", "down", "flag", "get_label", "info",
-    "link", "monitor", "monotonic", "node", "processes", "read_timer", "receive", "register", "registered", "reply",
-    "run", "send", "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop",
-    "supervise", "telemetry", "unalias", "unlink", "unregister", "whereis",
+    "MaxChildren", "Message", "MonitorRef", "MultiCall", "NOCONNECTION", "NOPROC", "NORMAL", "NameServer", "NoConnection",
+    "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "PartitionSupervisor", "Pid", "ProcessInfo",
+    "Ref", "Registered", "Registry", "RegistryEntry", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown",
+    "Shutdown", "StartError", "Status", "StillRunning", "Stop", "Stream", "Supervisor", "SupervisorError",
+    "SupervisorGaveUp", "TimedOut", "Timeout", "Unregistered", "Via", "Watchdog", "WrongLoop", "WrongServer", "alias",
+    "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "current", "demonitor",
+    "dictionary", "disown", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node", "own", "processes",
+    "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after", "send_interval", "set_label",
+    "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink", "unregister", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -19,13 +19,15 @@ given. See `GenServer` for every callback, and `beamish.gen` for how a call trav
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from types import CoroutineType, EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, cast as as_type, overload
 
 from beamish import _starting, gen, process as _process, timer as _timer
-from beamish._address import Address, named
+from beamish._address import Address, At, named
 from beamish._client import CastResult
 from beamish._loop import ServerProcess
 from beamish._report import Status
@@ -34,11 +36,14 @@ from beamish._runtime.process import MonitorRef
 from beamish._runtime.signals import NOTICE, REQUEST
 from beamish._runtime.timers import Timer
 from beamish._setup import Setup
+from beamish._stream import Stream, stream as _stream
 from beamish.child_spec import ChildSpec, Restart
-from beamish.errors import NORMAL, short
+from beamish.errors import NORMAL, CallExit, short
 from beamish.gen import Request
 
 P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 G = TypeVar("G")
 G_contra = TypeVar("G_contra", contravariant=True)
@@ -203,9 +208,9 @@ def _child_spec(options: Options, args: Any, kwargs: Any) -> ChildSpec[Any]:
 
 
 _RESERVED = frozenset({
-    "call", "cast", "child_spec", "code_change", "format_status", "handle_call", "handle_cast", "handle_continue", "handle_info", "init",
-    "options", "own", "pid", "send_after", "send_interval", "start", "start_link", "start_monitor", "started", "stop", "stream",
-    "terminate", "with_timeout",
+    "abcast", "call", "cast", "child_spec", "code_change", "disown", "format_status", "handle_call", "handle_cast", "handle_continue",
+    "handle_info", "init", "multi_call", "options", "own", "pid", "send_after", "send_interval", "start", "start_link",
+    "start_monitor", "started", "stop", "stream", "terminate", "with_timeout",
 })  # fmt: skip
 
 
@@ -256,6 +261,23 @@ def _collect(cls: Any) -> None:
     cls.__requests__ = requests
     cls.__handlers__ = {key: one.handler for key, one in requests.items() if not (calls if one.kind == "call" else casts)}
     cls.__terminates__ = cls.terminate is not root.terminate
+
+
+class Message(Generic[R_co]):
+    """A request that says what its reply is: `class Fetch(Message[Page | None])`, a dataclass, say.
+
+    `await address.call(Fetch("otp"))` is then a `Page | None` for type checkers. The server matches it in `handle_call`.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MultiCall(Generic[R_co]):
+    """What `multi_call` gathered: the replies by node, and the nodes that gave none in time."""
+
+    replies: list[tuple[str, R_co]]
+    bad_nodes: list[str]
 
 
 class GenServer(Address, Generic[S], metaclass=ServerMeta):
@@ -342,14 +364,54 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
 
     # -- the client's side
 
+    @overload
+    async def call(self, request: Message[R], timeout: float | EllipsisType | None = ...) -> R: ...
+    @overload
+    async def call(self, request: Any, timeout: float | EllipsisType | None = ...) -> Any: ...
     async def call(self, request: Any, timeout: float | EllipsisType | None = ...) -> Any:
-        """Send `request` to `handle_call` and await the reply. `timeout` in seconds, by default that of the address (5.0)."""
+        """Send `request` to `handle_call` and await the reply. `timeout` in seconds, by default that of the address (5.0).
+
+        The reply of a `Message[R]` is an R.
+        """
         address = self if isinstance(timeout, EllipsisType) else self.with_timeout(timeout)
         return await gen.request(address, REQUEST, request, None)
 
     def cast(self, request: Any) -> None:
         """Send `request` to `handle_cast`; nothing tells whether it arrived."""
         gen.notify(self, NOTICE, request, None)
+
+    @overload
+    async def multi_call(self, request: Message[R], *, nodes: Iterable[str] | None = None, timeout: float | None = 5.0) -> MultiCall[R]: ...
+    @overload
+    async def multi_call(self, request: Any, *, nodes: Iterable[str] | None = None, timeout: float | None = 5.0) -> MultiCall[Any]: ...
+    async def multi_call(self, request: Any, *, nodes: Iterable[str] | None = None, timeout: float | None = 5.0) -> MultiCall[Any]:
+        """Call the server of this name on each of `nodes` (by default on this one), and wait `timeout` seconds for all of them.
+
+        A node where there is none, where it ended or did not answer in time is in `bad_nodes`; late replies are dropped.
+        """
+        where = [_process.node()] if nodes is None else list(nodes)
+        ones = [self._at(name).with_timeout(timeout) for name in where]
+        answers = await asyncio.gather(*(one.call(request) for one in ones), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, CallExit):
+                raise answer
+        pairs = list(zip(where, answers, strict=True))
+        return MultiCall(
+            [(name, answer) for name, answer in pairs if not isinstance(answer, CallExit)],
+            [name for name, answer in pairs if isinstance(answer, CallExit)],
+        )
+
+    def abcast(self, request: Any, *, nodes: Iterable[str] | None = None) -> None:
+        """Cast to the server of this name on each of `nodes` (by default on this one); nothing tells where it arrived."""
+        for name in [_process.node()] if nodes is None else nodes:
+            self._at(name).cast(request)
+
+    def _at(self, node: str) -> Self:
+        if not isinstance(self._name, str):
+            raise TypeError(
+                f"{self!r} has no name that could be looked up on other nodes; use an address such as {type(self).__name__}('name')"
+            )
+        return named(type(self), At(self._name, node))
 
     async def started(self, timeout: float | None = 5.0) -> Self:
         """Wait until a server runs under this name (again); CallTimeout after `timeout` seconds."""
@@ -361,6 +423,26 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
         await gen.stop(self, reason, timeout)
 
     # -- in handlers
+
+    def own(self, closer: Callable[[], object]) -> None:
+        """Have `closer()` called when this server ends, for whatever reason, KILL included; see `beamish.own`."""
+        _process.own(closer)
+
+    def disown(self, closer: Callable[[], object]) -> bool:
+        """Take back what `own` was told. Whether it was there."""
+        return _process.disown(closer)
+
+    def stream(self, source: AsyncIterable[Any], max_in_flight: int = 1) -> Stream:
+        """Get what `source` gives as messages, one after the other, and `Ended(reason, stream)` after the last.
+
+        A process of its own, linked to this server, waits for the items; it takes the next one when fewer than `max_in_flight`
+        of them wait to be handled. An error of the source comes as Ended(Crash(error)) and ends nothing else. The source is
+        closed (`aclose`) when the server ends, or by `stream.close()`. Items are never refused by `max_queue`.
+        """
+        owner = _process.myself()
+        if not isinstance(owner, ServerProcess):
+            raise RuntimeError(f"{self!r}.stream(…) is for the handlers of the server: it sends to the server whose code runs")
+        return _stream(owner, source, max_in_flight)
 
     def send_after(self, seconds: float, message: Any) -> Timer:
         """Send `message` to this server's handle_info in `seconds`."""

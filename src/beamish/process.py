@@ -14,6 +14,7 @@ from typing import Any, Literal, ParamSpec, cast
 
 from beamish import _report
 from beamish._address import Address, At, Via
+from beamish._runtime.extra import extra_of
 from beamish._runtime.ids import Pid, Ref
 from beamish._runtime.names import LOCAL
 from beamish._runtime.node import Node, here
@@ -454,6 +455,27 @@ def _take(ref: MonitorRef) -> None:
     elif watcher is not None and watcher.mbox is not None:
         for entry in [entry for entry in watcher.mbox if entry[1] is ref.delivered]:
             watcher.mbox.remove(entry)
+
+
+def own(closer: Callable[[], object]) -> None:
+    """Have `closer()` called when this process ends, for whatever reason, KILL included: before anybody hears of the end.
+
+    `own(connection.close)`. Several run last first. It may be async, and is then run in a task of its own, which the end of the
+    loop waits for (5 s at most). What it raises is logged, and the others have their turn. `disown(closer)` takes it back: do
+    that when you close something yourself, since a process keeps what it owns.
+    """
+    if not callable(closer):
+        raise TypeError(f"own takes a function without arguments that closes something: own(file.close). Got: {short(closer)}")
+    extra = extra_of(myself())
+    if extra.closers is None:
+        extra.closers = {}
+    extra.closers[closer] = None
+
+
+def disown(closer: Callable[[], object]) -> bool:
+    """Take back what `own` was told. Whether it was there."""
+    extra = myself().extra
+    return extra is not None and extra.closers is not None and extra.closers.pop(closer, closer) is None
 
 
 def exit(target: Target, reason: object) -> bool:

@@ -1,0 +1,109 @@
+"""`self.stream(source)`: what an async iterator gives comes as messages. A socket's bytes, a queue, a watch on files.
+
+A process of its own, linked to the server, waits for the items, so that the server never does. It is given the next one only
+when the server has handled those before: `max_in_flight` of them may be under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from typing import Any
+
+from beamish import _report
+from beamish._loop import ServerProcess
+from beamish._runtime.ids import Pid
+from beamish._runtime.node import Node
+from beamish._runtime.process import DEAD, EXITING, TaskProcess
+from beamish._runtime.signals import ACK, ITEM
+from beamish.errors import NORMAL, SHUTDOWN, Crash, Exit, short
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A stream has ended: NORMAL when its source had no more, Crash(error) when that raised. Comes after its last item."""
+
+    reason: object
+    stream: Pid
+
+
+class Stream(TaskProcess):
+    """The process of one stream, as `self.stream(…)` returns it: a pid that can be closed."""
+
+    __slots__ = ("free", "in_flight", "max_in_flight", "owner")
+
+    behaves = True
+
+    def __init__(self, node: Node, owner: ServerProcess, max_in_flight: int) -> None:
+        super().__init__(node, owner, None)
+        self.owner = owner
+        self.max_in_flight = max_in_flight
+        self.in_flight = 0  # sent, and not handled yet
+        self.free: asyncio.Future[None] | None = None
+
+    def initial_call(self) -> object:
+        return "GenServer.stream"
+
+    def close(self) -> None:
+        """End it. Items that were sent already are still handled; no Ended comes."""
+        self.owner.unlink_from(self)
+        self.unlink_from(self.owner)
+        if self.status not in (EXITING, DEAD):
+            self.begin_exit(SHUTDOWN)
+
+    async def pump(self, source: AsyncIterable[Any]) -> None:
+        """Its task."""
+        items = aiter(source)
+        reason: object = NORMAL
+        try:
+            while True:
+                if self.in_flight >= self.max_in_flight:
+                    self.free = self.node.loop.create_future()
+                    await self.free
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    break
+                except Exception as error:
+                    reason = self._failed(error)
+                    break
+                self.in_flight += 1
+                self.owner.post((ITEM, item, None, None))
+                self.owner.post((ACK, self._handled, None, None))  # the next mail after the item's handler is done
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+        self.owner.post((ITEM, Ended(reason, self), None, None))
+
+    def _handled(self, process: ServerProcess) -> None:
+        self.in_flight -= 1
+        if self.free is not None and not self.free.done():
+            self.free.set_result(None)
+
+    def _failed(self, error: Exception) -> object:
+        info = type(error), error, error.__traceback__
+        reason = error.reason if isinstance(error, Exit) else Crash.of(error)
+        _report.task_ended(self, reason, info)
+        return reason
+
+    def exit_reason(self, task: asyncio.Task[Any]) -> object:
+        if task.cancelled():
+            return SHUTDOWN if self.node.ending() else Crash(asyncio.CancelledError("cancelled, but not by an exit signal"))
+        error = task.exception()
+        return NORMAL if error is None else Crash.of(error)
+
+
+def stream(owner: ServerProcess, source: AsyncIterable[Any], max_in_flight: int) -> Stream:
+    """Start one, for a server whose handler is running."""
+    if not hasattr(source, "__aiter__"):
+        raise TypeError(f"stream takes an async iterable: an async generator called, a StreamReader, … Got: {short(source)}")
+    if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or max_in_flight < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"max_in_flight is a number of items, 1 or more. Got: {max_in_flight!r}")
+    node = owner.node
+    process = Stream(node, owner, max_in_flight)
+    process.started()
+    process.task = node.loop.create_task(process.pump(source), name=f"beamish-stream-{process!r}", context=process.task_context())
+    process.task.add_done_callback(process.finished)
+    return process
