@@ -133,7 +133,18 @@ class _Draft:
 _new = object.__new__
 _HERE = os.path.dirname(__file__)
 _RUNTIME = {
-    os.path.join(_HERE, name) for name in ("_loop.py", "_watched.py", "_machine.py", "_task_process.py", "task.py", "gen.py", "_client.py")
+    os.path.join(_HERE, name)
+    for name in (
+        "_loop.py",
+        "_watched.py",
+        "_machine.py",
+        "_task_process.py",
+        "_task_wait.py",
+        "_task_blocking.py",
+        "task.py",
+        "gen.py",
+        "_client.py",
+    )
 }
 
 

@@ -220,6 +220,7 @@ class Process(Pid):
         if self.extra is not None:
             self.extra.close(self)
         self.mbox = None
+        self.ctx = None  # it refers back (CURRENT): a circle that only the garbage collector would find
         self.waiting = None
         self.clear()
         node.dead.append(self)
