@@ -106,6 +106,26 @@ from beamish.registry import (
     RegistryEntry as RegistryEntry,
     Unregistered as Unregistered,
 )
+from beamish.state_machine import (
+    Action as Action,
+    Begin as Begin,
+    Call as Call,
+    Cast as Cast,
+    Event as Event,
+    EventTimeout as EventTimeout,
+    GenericTimeout as GenericTimeout,
+    Info as Info,
+    Internal as Internal,
+    Keep as Keep,
+    Next as Next,
+    Postpone as Postpone,
+    Repeat as Repeat,
+    StateMachine as StateMachine,
+    StateTimeout as StateTimeout,
+    Transition as Transition,
+    UnhandledEvent as UnhandledEvent,
+    when as when,
+)
 from beamish.supervisor import (
     AlreadyPresent as AlreadyPresent,
     ChildCounts as ChildCounts,
@@ -126,19 +146,22 @@ from beamish.timer import (
 
 #: What `from beamish import *` brings: not `sys`, `errors` and `exit`, which would hide Python's own.
 __all__ = [
-    "Agent", "Alias", "AlreadyPresent", "AlreadyRegistered", "AlreadyStarted", "Answer", "At", "BadChildSpec", "BadReturn",
-    "BeamishError", "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "ChildCounts", "ChildInfo", "ChildSpec",
-    "Client", "Clock", "Continue", "Crash", "Deadlock", "Down", "DynamicSupervisor", "Ended", "Exit", "Exited",
-    "FailedToStart", "GenServer", "Hibernate", "Ignore", "Ignored", "Init", "KILL", "KILLED", "Kill", "Killed",
-    "MaxChildren", "Message", "MonitorRef", "MultiCall", "NOCONNECTION", "NOPROC", "NORMAL", "NameServer", "NoConnection",
-    "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "PartitionSupervisor", "Pid", "ProcessInfo",
-    "Ref", "Registered", "Registry", "RegistryEntry", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown",
-    "Shutdown", "StartError", "Status", "StillRunning", "Stop", "Stream", "Supervisor", "SupervisorError",
-    "SupervisorGaveUp", "TimedOut", "Timeout", "Unregistered", "Via", "Watchdog", "WrongLoop", "WrongServer", "alias",
-    "alive", "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "current", "demonitor",
-    "dictionary", "disown", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node", "own", "processes",
-    "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after", "send_interval", "set_label",
-    "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink", "unregister", "whereis",
+    "Action", "Agent", "Alias", "AlreadyPresent", "AlreadyRegistered", "AlreadyStarted", "Answer", "At", "BadChildSpec",
+    "BadReturn", "BeamishError", "Begin", "Call", "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "Cast",
+    "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue", "Crash", "Deadlock", "Down",
+    "DynamicSupervisor", "Ended", "Event", "EventTimeout", "Exit", "Exited", "FailedToStart", "GenServer",
+    "GenericTimeout", "Hibernate", "Ignore", "Ignored", "Info", "Init", "Internal", "KILL", "KILLED", "Keep", "Kill",
+    "Killed", "MaxChildren", "Message", "MonitorRef", "MultiCall", "NOCONNECTION", "NOPROC", "NORMAL", "NameServer",
+    "Next", "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "PartitionSupervisor",
+    "Pid", "Postpone", "ProcessInfo", "Ref", "Registered", "Registry", "RegistryEntry", "Repeat", "Reply", "Request",
+    "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "StateMachine", "StateTimeout", "Status",
+    "StillRunning", "Stop", "Stream", "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout",
+    "Transition", "UnhandledEvent", "Unregistered", "Via", "Watchdog", "WrongLoop", "WrongServer", "alias", "alive",
+    "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "current", "demonitor",
+    "dictionary", "disown", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node", "own",
+    "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after",
+    "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias",
+    "unlink", "unregister", "when", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ import linecache
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CoroutineType, coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast as cast_type, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from beamish import gen
 from beamish._answers import CONTROL, Answer, NoReply, Stop
@@ -21,10 +21,15 @@ from beamish._runtime.client import ANSWERED, Client
 from beamish._runtime.node import NODES, here_key
 from beamish._runtime.process import RUNNING
 
+if TYPE_CHECKING:
+    from beamish.state_machine import StateMachine
+
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 G = TypeVar("G")
+D = TypeVar("D")
+M = TypeVar("M", bound="StateMachine[Any, Any]")
 
 CastResult = None | NoReply | Stop[Any]
 
@@ -155,6 +160,21 @@ _GLOBALS: dict[str, Any] = {
 }  # fmt: skip
 
 
+# A handler takes (self, state, …); that of a StateMachine (self, state, data, …), and its class makes the method anew.
+@overload
+def call(  # type: ignore[overload-overlap]
+    fn: Callable[Concatenate[M, S, D, P], Coroutine[Any, Any, Answer[R]]],
+) -> Callable[Concatenate[M, P], CoroutineType[Any, Any, R]]: ...
+@overload
+def call(  # type: ignore[overload-overlap]
+    fn: Callable[Concatenate[M, S, D, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[M, P], CoroutineType[Any, Any, R]]: ...
+@overload
+def call(  # type: ignore[overload-overlap]
+    fn: Callable[Concatenate[M, S, D, P], Answer[R]],
+) -> Callable[Concatenate[M, P], CoroutineType[Any, Any, R]]: ...
+@overload
+def call(fn: Callable[Concatenate[M, S, D, P], R]) -> Callable[Concatenate[M, P], CoroutineType[Any, Any, R]]: ...
 @overload
 def call(fn: Callable[Concatenate[G, S, P], Coroutine[Any, Any, Answer[R]]]) -> Callable[Concatenate[G, P], CoroutineType[Any, Any, R]]: ...
 @overload
@@ -173,12 +193,18 @@ def call(fn: Callable[..., Any]) -> Any:
     return _generate(fn, _CALL_ASYNC if inspect.iscoroutinefunction(fn) else _CALL, "call")
 
 
-def cast(fn: Callable[Concatenate[G, S, P], Awaitable[CastResult] | CastResult]) -> Callable[Concatenate[G, P], None]:
+@overload
+def cast(
+    fn: Callable[Concatenate[M, S, D, P], Awaitable[Answer[Any] | None] | Answer[Any] | None],
+) -> Callable[Concatenate[M, P], None]: ...
+@overload
+def cast(fn: Callable[Concatenate[G, S, P], Awaitable[CastResult] | CastResult]) -> Callable[Concatenate[G, P], None]: ...
+def cast(fn: Callable[..., Any]) -> Any:
     """A handler `(self, state, *args) -> None` whose client does not wait: `server.method(*args)`.
 
     Nothing tells whether it arrived: an absent server is no error, a crash drops what is queued. Sends keep their order.
     """
-    return cast_type("Callable[Concatenate[G, P], None]", _generate(fn, _CAST, "cast"))
+    return _generate(fn, _CAST, "cast")
 
 
 def _generate(fn: Any, template: str, kind: str) -> Any:

@@ -1,0 +1,413 @@
+"""The process of a state machine: a server's process whose events move it from state to state.
+
+    event ──▶ handler ──▶ plain reply            ──▶ as in any server: the state is kept
+                     ──▶ Next, Keep, Repeat, …  ──▶ reply ──▶ handle_enter ──▶ the new state, and what comes next:
+
+        mailbox:  [ inserted events │ postponed ones, retried │ timeouts of zero ][ what is queued ]
+                  └──────────────────── `ahead` of them ─────────────────────────┘
+
+OTP keeps the first part in a queue of its own; here it is the front of the mailbox, so that everything a server does with
+its mail (replies, crash reports, fairness) holds for these events too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from beamish._answers import CONTROL, UNCHANGED, Hibernate, Ignore, NoReply, Reply, Stop
+from beamish._loop import Rest, ServerProcess, is_coroutine
+from beamish._runtime.client import Client
+from beamish._runtime.node import Node
+from beamish._runtime.process import RUNNING, SUSPENDED, Entry, Process
+from beamish._runtime.signals import ACK, INFO, ITEM, NOTICE, REQUEST, SYSTEM, Exited, Mark
+from beamish._runtime.timers import Timer
+from beamish._transition import (
+    Action,
+    Begin,
+    Call,
+    Cast,
+    Event,
+    EventTimeout,
+    GenericTimeout,
+    Info,
+    Internal,
+    Keep,
+    Next,
+    Postpone,
+    Repeat,
+    StateTimeout,
+    Timeouts,
+    UnhandledEvent,
+    Update,
+    never,
+)
+from beamish.errors import BadReturn, BeamishError, short
+
+if TYPE_CHECKING:
+    from beamish.state_machine import StateMachine
+
+#: A timeout that has come; an event as it is (inserted, or a timeout that was postponed); the first entry of a state.
+TIMEOUT, EVENT, BEGIN = Mark("timeout"), Mark("event"), Mark("begin")
+
+_TIMEOUTS: frozenset[type] = frozenset((StateTimeout, EventTimeout, GenericTimeout, Update))
+_INSERTED: frozenset[type] = frozenset((Internal, Cast, Info, Call))
+_STATE, _EVENT = StateTimeout.key, EventTimeout.key
+_POSTPONED = Keep[Any](Postpone())
+
+
+class Running:
+    """A timeout that is set. `event` is what comes of it; it may be changed meanwhile."""
+
+    __slots__ = ("event", "timer")
+
+    def __init__(self, event: Timeouts) -> None:
+        self.event = event
+        self.timer: Timer | None = None  # of zero: it stands in the mailbox already
+
+    def __repr__(self) -> str:
+        return repr(self.event)
+
+
+class Move:
+    """A transition on its way: enter calls, which may be async, add to it."""
+
+    __slots__ = ("before", "changed", "data", "entry", "goal", "then")
+
+    def __init__(self, before: Any, goal: Any, data: Any, changed: bool, then: tuple[Action, ...], entry: Entry) -> None:
+        self.before = before
+        self.goal = goal
+        self.data = data
+        self.changed = changed
+        self.then = then
+        self.entry = entry
+
+
+class MachineProcess(ServerProcess):
+    """One running state machine. `state` is the pair (state, data)."""
+
+    __slots__ = ("ahead", "postponed", "timeouts", "waits")
+
+    cls: type[StateMachine[Any, Any]]
+
+    def __init__(self, node: Node, cls: Any, parent: Process | None, name: Any) -> None:
+        ServerProcess.__init__(self, node, cls, parent, name)
+        self.ahead = 0  # entries at the front of the mailbox that the machine has put there
+        self.waits = False  # whether an EventTimeout is set
+        self.timeouts: dict[Any, Running] = {}
+        self.postponed: list[Entry] = []  # oldest first
+
+    def clear(self) -> None:
+        ServerProcess.clear(self)
+        for running in self.timeouts.values():
+            if running.timer is not None:
+                self.node.wheel.cancel(running.timer)
+        self.timeouts = {}
+        self.postponed = []
+
+    # -- events
+
+    def special(self, mark: str | Mark, args: Any, client: Client | None) -> Any:
+        if mark is TIMEOUT:
+            return self.timed_out(args)
+        if mark is BEGIN:
+            return self.begin_machine(args)
+        if mark is INFO or mark is ITEM:
+            if type(args) is Exited and args.pid is self.parent:
+                return Stop(args.reason)
+            event: Event = Info(args)
+        elif mark is EVENT:
+            event = args
+        elif mark is REQUEST and client is not None:
+            event = Call(args, client)
+        elif mark is NOTICE:
+            event = Cast(args)
+        else:
+            return ServerProcess.special(self, mark, args, client)
+        if self.ahead or self.waits:
+            self.arrived()
+        return self.take(event)
+
+    def arrived(self) -> None:
+        """An event is taken out of the mailbox."""
+        if self.ahead:
+            self.ahead -= 1
+        if self.waits:
+            self.cancel(_EVENT)
+
+    def timed_out(self, running: Running) -> Any:
+        key = running.event.key
+        if self.timeouts.get(key) is not running:  # cancelled or set anew since: it never was
+            if self.ahead:
+                self.ahead -= 1
+            return None
+        del self.timeouts[key]
+        if key is _EVENT:
+            self.waits = False
+        if self.ahead or self.waits:
+            self.arrived()
+        return self.take(running.event)
+
+    def take(self, event: Event) -> Any:
+        """Ask the state's own function, then `handle_event`. When both say None, nothing takes it."""
+        cls, server, (state, data) = self.cls, self.server, self.state
+        function = cls.__inside__.of(state)
+        value = None if function is None else function(server, state, data, event)
+        if value is None:
+            function = None
+            value = cls.handle_event(server, state, data, event)
+        if is_coroutine(value):
+            return self.take_later(value, event, state, data, ask=function is not None)
+        return self.taken(value, event, state)
+
+    async def take_later(self, value: Any, event: Event, state: Any, data: Any, *, ask: bool) -> Any:
+        value = await value
+        if value is None and ask:
+            value = self.cls.handle_event(self.server, state, data, event)
+            if is_coroutine(value):
+                value = await value
+        return self.taken(value, event, state)
+
+    def taken(self, value: Any, event: Event, state: Any) -> Any:
+        if value is None:
+            raise UnhandledEvent(self.label(), state, event)
+        if type(value) not in CONTROL:
+            raise BadReturn(f"{self.cls.__name__}: what took {short(event)}", value, _EXPECTED)
+        return value
+
+    # -- what a handler returned
+
+    def at_once(self, value: Any, replies: bool) -> Any:
+        """The usual case of `settle`, still on the short road: what is left for the caller is a plain reply, or nothing."""
+        reply, then = value.reply, value.then
+        if self.status != RUNNING or (reply is UNCHANGED) is replies or type(reply) in CONTROL:
+            return value
+        state, data = self.state
+        if value.data is not UNCHANGED:
+            data = value.data
+        changed = False
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is Next:
+            goal = value.state
+            changed = goal is not state and goal != state
+            if changed and self.cls.__enters__:
+                return value
+            state = goal
+        if then:
+            for action in then:
+                if type(action) is Postpone:
+                    return value
+        self.arrive(state, data, changed, then, _NO_ENTRY)
+        return reply if replies else None
+
+    def settle(self, value: Any, entry: Entry) -> Rest:
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        name, _, _, client = entry
+        if name is SYSTEM or name is ACK:
+            return ServerProcess.settle(self, value, entry)
+        if kind is Next or kind is Keep or kind is Repeat:
+            return self.move(value, entry)
+        if kind is Postpone:
+            return self.move(_POSTPONED, entry)
+        if kind is Stop:
+            if value.reply is not UNCHANGED and client is not None:
+                client.answered(value.reply)  # here, and not after terminate: so does gen_statem
+            return ServerProcess.settle(self, value, entry)
+        if kind is Reply and client is not None and value.state is UNCHANGED and value.then is None:
+            return self.move(Keep(reply=value.value), entry)
+        if kind is NoReply and value.state is UNCHANGED and value.then is None:
+            return self.move(_KEPT, entry)
+        if value is None:
+            return None
+        raise BadReturn(f"{self.cls.__name__}: what took {_shown(entry)}", value, _EXPECTED)
+
+    def move(self, value: Any, entry: Entry) -> Rest:
+        """The reply at once, then the enter calls, then the new state."""
+        client = entry[3]
+        if value.reply is not UNCHANGED:
+            if client is None:
+                raise BadReturn(f"{self.cls.__name__}: what took {_shown(entry)}", value, "no reply=, for nobody waits for one")
+            client.answered(value.reply)
+        elif client is not None:
+            client.deferred()
+        before, data = self.state
+        if value.data is not UNCHANGED:
+            data = value.data
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        goal, changed = before, False
+        if kind is Next:
+            goal = value.state
+            changed = goal is not before and goal != before
+        if (changed or kind is Repeat) and self.cls.__enters__:
+            return self.enter(Move(before, goal, data, changed, value.then, entry))
+        self.arrive(goal, data, changed, value.then, entry)
+        return None
+
+    # -- entering a state
+
+    def enter(self, move: Move) -> Rest:
+        again = True
+        while again:
+            value = self.cls.handle_enter(self.server, move.goal, move.data, move.before)
+            if is_coroutine(value):
+                return self.enter_later(move, value)
+            if not self.lives():
+                return None
+            if type(value) is Stop:
+                return self.stop_entering(move, value)
+            again = self.entered(move, value)
+        self.arrive(move.goal, move.data, move.changed, move.then, move.entry)
+        return None
+
+    async def enter_later(self, move: Move, coro: Coroutine[Any, Any, Any]) -> Any:
+        value = await coro
+        if not self.lives():
+            return UNCHANGED
+        if type(value) is Stop:
+            rest = self.stop_entering(move, value)
+        elif self.entered(move, value):
+            rest = self.enter(move)
+        else:
+            rest = None
+            self.arrive(move.goal, move.data, move.changed, move.then, move.entry)
+        if rest is not None:
+            await rest
+        return UNCHANGED
+
+    def entered(self, move: Move, value: Any) -> bool:
+        """Add what `handle_enter` returned; whether the state is to be entered once more."""
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if value is None:
+            return False
+        if kind is Next and (value.state is move.goal or value.state == move.goal):
+            kind = Keep
+        if kind not in (Keep, Repeat) or value.reply is not UNCHANGED or not all(type(one) in _WHEN_ENTERING for one in value.then):
+            self.state = move.goal, move.data  # as in gen_statem: a crash of the call is the old state's, its wrong answer the new one's
+            raise BadReturn(f"{self.cls.__name__}.handle_enter", value, _EXPECTED_ENTERING)
+        if value.data is not UNCHANGED:
+            move.data = value.data
+        move.then += value.then
+        return kind is Repeat
+
+    def stop_entering(self, move: Move, value: Any) -> Rest:
+        self.state = (move.goal, move.data) if value.state is UNCHANGED else value.state
+        return self.stop(value.reason, move.entry)
+
+    def lives(self) -> bool:
+        """After a callback that is not the event's handler: whether the process is to go on."""
+        return self.status == RUNNING or self.status == SUSPENDED or self.looked()
+
+    # -- being there: what comes next
+
+    def arrive(self, state: Any, data: Any, changed: bool, then: tuple[Action, ...], entry: Entry) -> None:
+        """In `state` now. Postpone, retry, insert, set timeouts: in this order, as in gen_statem."""
+        self.state = state, data
+        if changed and _STATE in self.timeouts:
+            self.cancel(_STATE)
+        if not then and not (changed and self.postponed):
+            return
+        inserted: list[Entry] = []
+        timeouts: dict[Any, Any] = {}
+        action: Any
+        for action in then:
+            kind: Any = type(action)  # pyright: ignore[reportUnknownVariableType]
+            if kind in _TIMEOUTS:
+                timeouts.pop(key := action.key, None)
+                timeouts[key] = action  # the last of a kind counts
+            elif kind in _INSERTED:
+                inserted.append((EVENT, action, None, action.client if kind is Call else None))
+            elif kind is Postpone:
+                self.postponed.append((EVENT, entry[1].event, None, None) if entry[0] is TIMEOUT else entry)
+            elif kind is not Hibernate:
+                raise BadReturn(f"{self.cls.__name__}: what took {_shown(entry)}", action, _EXPECTED_ACTION)
+        if changed and self.postponed:
+            inserted += self.postponed
+            self.postponed = []
+        if inserted:
+            for one in reversed(inserted):
+                self.put_first(one)
+            self.ahead += len(inserted)
+        for timeout in timeouts.values():
+            self.set(timeout)
+
+    # -- timeouts
+
+    def set(self, timeout: Timeouts | Update) -> None:
+        key = timeout.key
+        running = self.timeouts.get(key)
+        if isinstance(timeout, Update):
+            if running is not None:
+                running.event = replace(running.event, content=timeout.timeout.content)
+                return
+            timeout = timeout.timeout
+        elif running is not None:
+            self.cancel(key)
+        if never(timeout):
+            return
+        self.timeouts[key] = running = Running(timeout)
+        if key is _EVENT:
+            self.waits = True
+        seconds = timeout.seconds
+        assert seconds is not None
+        if seconds == 0 and not timeout.absolute:
+            self.put_at(self.ahead, (TIMEOUT, running, None, None))
+            self.ahead += 1
+        else:
+            when = seconds if timeout.absolute else self.node.clock.now() + seconds
+            running.timer = self.node.wheel.arm(when, self.fire, None, running)
+
+    def fire(self, timer: Timer) -> None:
+        timer.message.timer = None
+        self.post((TIMEOUT, timer.message, None, None))
+
+    def cancel(self, key: Any) -> None:
+        running = self.timeouts.pop(key, None)
+        if running is not None and running.timer is not None:
+            self.node.wheel.cancel(running.timer)
+        if key is _EVENT:
+            self.waits = False
+
+    def put_at(self, position: int, entry: Entry) -> None:
+        if self.mbox is None:
+            self.mbox = self.new_mail()
+        self.mbox.insert(position, entry)
+
+    # -- the beginning and the end
+
+    def begun(self, value: Any) -> BeamishError | None:
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is Begin:
+            if self.cls.__enters__ or value.then:
+                self.put_first((BEGIN, value.then, None, None))
+            value = value.state, value.data
+        elif kind is not Stop and kind is not Ignore:
+            raise BadReturn(f"{self.cls.__name__}.init", value, "Begin(state, data, …), Ignore() or Stop(reason)")
+        return ServerProcess.begun(self, value)
+
+    def begin_machine(self, then: tuple[Action, ...]) -> Rest:
+        """The first state is entered, from itself; whoever started the machine has it already."""
+        state, data = self.state
+        entry: Entry = (BEGIN, then, None, None)
+        if self.cls.__enters__:
+            return self.enter(Move(state, state, data, False, then, entry))
+        self.arrive(state, data, False, then, entry)
+        return None
+
+    def terminate(self, reason: object) -> Any:
+        state, data = self.state
+        return self.cls.terminate(self.server, state, data, reason)
+
+
+_KEPT = Keep[Any]()
+_NO_ENTRY: Entry = (EVENT, None, None, None)
+_WHEN_ENTERING = _TIMEOUTS | {Hibernate}
+
+
+def _shown(entry: Entry) -> str:
+    return repr(entry[1]) if isinstance(entry[0], Mark) else f"{entry[0]}()"
+
+
+_EXPECTED = "Next(state, …), Keep(…), Repeat(…), Postpone() or Stop(reason)"
+_EXPECTED_ENTERING = "None, Keep(…) or Repeat(…) with timeouts, or Stop(reason): an enter call may not change the state, postpone or insert"
+_EXPECTED_ACTION = "a timeout, Internal(content) or another event, or Postpone()"
