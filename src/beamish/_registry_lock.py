@@ -32,7 +32,7 @@ class Lock:
     async def __aenter__(self) -> None:
         node = here()
         living(node)
-        self.task = asyncio.current_task()
+        self.task, self.future = asyncio.current_task(), None
         row = self.rows.get(self.key)
         if row is None:
             self.rows[self.key] = deque([self])
