@@ -37,7 +37,7 @@ from beamish._runtime.signals import NOTICE, REQUEST
 from beamish._runtime.timers import Timer
 from beamish._setup import Setup
 from beamish._stream import Stream, stream as _stream
-from beamish.child_spec import ChildSpec, Restart
+from beamish.child_spec import ChildSpec, Restart, spec_of
 from beamish.errors import NORMAL, CallExit, short
 from beamish.gen import Request
 
@@ -200,11 +200,7 @@ def _address(options: Options, process: Any) -> Any:
 
 
 def _child_spec(options: Options, args: Any, kwargs: Any) -> ChildSpec[Any]:
-    cls = options.cls
-    return ChildSpec(
-        id=options.name if options.name is not None else cls, start=cls, args=args, kwargs=kwargs, restart=cls.__restart__,
-        shutdown=cls.__shutdown__, type=cls.__kind__, name=options.name, timeout=options.timeout, setup=options.setup,
-    )  # fmt: skip
+    return spec_of(options.cls, options.name, args, kwargs, options.timeout, options.setup)
 
 
 _RESERVED = frozenset({
