@@ -37,7 +37,7 @@ from beamish._runtime.process import DEAD, Process
 from beamish._runtime.signals import INFO, Exited
 from beamish.errors import SHUTDOWN, BeamishError, NoProcess, WrongLoop, WrongServer, short
 from beamish.gen_server import GenServer
-from beamish.process import Target, _test as matcher, find, myself  # pyright: ignore[reportPrivateUsage]
+from beamish.process import Target, find, matcher, myself
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -187,7 +187,7 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
         table = self._table("unregister_match")
         registrant = _own(table)
         if registrant is not None:
-            matches = matcher(pattern)
+            matches = matcher((pattern,))
             chosen = {number for number, value in table.numbered(registrant, key) if matches(value)}
             if table.drop(registrant, key, chosen):
                 _tell(table, Unregistered(table.address, key, registrant.process))
@@ -228,7 +228,7 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
 
     def match(self, key: K, pattern: Pattern[V]) -> list[tuple[Pid, V]]:
         """Those of `lookup(key)` whose values match: are of a class, fulfil a predicate, or are equal, as in `receive`."""
-        matches = matcher(pattern)
+        matches = matcher((pattern,))
         return [pair for pair in self._table("match").pairs(key) if matches(pair[1])]
 
     def keys(self, target: Target) -> list[K]:
@@ -333,10 +333,13 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
     def whereis_name(self, key: K, /) -> Pid | None:
         """Who has `key` and is alive, or None; None too when no registry runs under this name."""
         try:
-            pairs = self._unique("a name").pairs(key)
+            table = self._table("a name")
         except NoProcess:
             return None
-        return pairs[0][0] if pairs else None
+        if not table.unique:
+            self._unique("a name")  # raises
+        held = table.holder(key)
+        return None if held is None or held.status in GONE else held
 
     def send(self, key: K, message: Any, /) -> Any:
         """Send a message to who has `key`, and return it. NoProcess when nobody has it."""
