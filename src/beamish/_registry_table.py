@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 from sys import getsizeof
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from beamish._registry_lock import Rows
 from beamish._runtime.extra import extra_of
@@ -22,14 +22,6 @@ GONE = (DEAD, EXITING)
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class RegistryEntry(NamedTuple, Generic[K, V]):
-    """One entry of a registry: `pid` is registered under `key` with `value`."""
-
-    key: K
-    pid: Pid
-    value: V
 
 
 class Registrant(Generic[K, V]):

@@ -29,13 +29,19 @@ from beamish import _starting, process as _process
 from beamish._address import Address, Via
 from beamish._loop import ServerProcess
 from beamish._registry_lock import Lock, close
-from beamish._registry_table import GONE, Duplicate, Registrant, RegistryEntry as RegistryEntry, Table, Unique
+from beamish._registry_table import GONE, Duplicate, Registrant, Table, Unique
+from beamish._registry_words import (
+    AlreadyRegistered as AlreadyRegistered,
+    Registered as Registered,
+    RegistryEntry as RegistryEntry,
+    Unregistered as Unregistered,
+)
 from beamish._runtime.extra import extra_of
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import NODES, here, here_key
 from beamish._runtime.process import DEAD, Process
 from beamish._runtime.signals import INFO, Exited
-from beamish.errors import SHUTDOWN, BeamishError, NoProcess, WrongLoop, WrongServer, short
+from beamish.errors import SHUTDOWN, NoProcess, WrongLoop, WrongServer, short
 from beamish.gen_server import GenServer
 from beamish.process import Target, find, matcher, myself
 
@@ -48,42 +54,6 @@ Pattern: TypeAlias = "Callable[[V], object] | type[Any] | UnionType | V"
 
 _TABLES = (Unique, Duplicate)
 _log = logging.getLogger("beamish.registry")
-
-
-class AlreadyRegistered(BeamishError):
-    """The key of a unique registry is taken. `pid` is who has it."""
-
-    def __init__(self, registry: object, key: object, pid: Pid) -> None:
-        super().__init__(registry, key, pid)
-        self.registry = registry
-        self.key = key
-        self.pid = pid
-
-    def __str__(self) -> str:
-        holder = as_type(Process, self.pid).label()
-        return (
-            f"the key {short(self.key)} of {self.registry!r} is taken by {holder!r}. Look that one up, unregister it there first, "
-            'or start a registry with keys="duplicate", where a key may have many processes'
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Registered(Generic[K, V]):
-    """What a registry's listeners are sent: `pid` is registered under `key` now."""
-
-    registry: Registry[K, V]
-    key: K
-    pid: Pid
-    value: V
-
-
-@dataclass(frozen=True, slots=True)
-class Unregistered(Generic[K, V]):
-    """What a registry's listeners are sent: `pid` took all back that it had under `key`. Not when it ends: monitor it for that."""
-
-    registry: Registry[K, V]
-    key: K
-    pid: Pid
 
 
 class Partition(GenServer[None]):
