@@ -101,6 +101,15 @@ class Stop(Answer[T_co]):
         return f"Stop({self.reason!r})"
 
 
+class Refuse(Answer[Never]):
+    """Raise `error` in whoever called; the server goes on. For the library's own servers, whose errors are part of their face."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class Init:
     """What `init` returns to do something next: `Init(state, then=Continue(arg))`."""
 
@@ -124,7 +133,7 @@ class Ignore:
 
 
 #: The types that the loop treats as more than a value. Exact types: one set look-up on the hot path.
-CONTROL: set[type] = {Reply, NoReply, Stop, Init, Ignore, Continue, Timeout, Hibernate, CoroutineType}
+CONTROL: set[type] = {Reply, NoReply, Stop, Refuse, Init, Ignore, Continue, Timeout, Hibernate, CoroutineType}
 
 
 def control(*kinds: type) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
 
 from beamish import _report
 from beamish._address import at, named
-from beamish._answers import CONTROL, UNCHANGED, Continue, Hibernate, Ignore, Init, NoReply, Reply, Stop, Timeout
+from beamish._answers import CONTROL, UNCHANGED, Continue, Hibernate, Ignore, Init, NoReply, Refuse, Reply, Stop, Timeout
 from beamish._runtime.client import Client
 from beamish._runtime.names import Via
 from beamish._runtime.node import Node
@@ -243,6 +243,8 @@ class ServerProcess(Process):
             self.go_on(value.state, value.then)
             if client is not None:
                 client.deferred()
+        elif kind is Refuse and client is not None:
+            client.refused(value.error)
         elif kind is Stop:
             if value.state is not UNCHANGED:
                 self.state = value.state

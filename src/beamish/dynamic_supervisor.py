@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import sleep
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from time import monotonic
 from typing import Any, ClassVar, TypeVar, cast as as_type
 
 from beamish import _starting
+from beamish._answers import Refuse
 from beamish._children import Failed, brutal, expected, failure, gave_up, given_up, report, restarted, started_by
 from beamish._client import call
 from beamish._loop import ServerProcess
@@ -29,7 +30,7 @@ from beamish.child_spec import BadChildSpec, ChildSpec, validate
 from beamish.errors import SHUTDOWN, AlreadyStarted, Ignored, StartError, clean, short
 from beamish.gen_server import GenServer, ServerMeta
 from beamish.process import Target, find
-from beamish.supervisor import ChildCounts, ChildInfo, NotFound, Refused, SupervisorError, unwrap
+from beamish.supervisor import ChildCounts, ChildInfo, NotFound, SupervisorError
 
 R = TypeVar("R")
 _log = logging.getLogger("beamish.supervisor")
@@ -148,24 +149,21 @@ class DynamicSupervisor(GenServer[Crowd]):
 
     # -- the client's side
 
-    async def start_child(self, spec: ChildSpec[R]) -> R:
+    def start_child(self, spec: ChildSpec[R]) -> Coroutine[Any, Any, R]:
         """Start a child: its address or pid (with what a start function returned beside it, as a tuple).
 
         Raises MaxChildren, StartError (the child is not kept), AlreadyStarted, Ignored (its init said Ignore()), BadChildSpec.
         """
         if type(spec) is not ChildSpec or spec.significant:
             _refuse(spec)
-        answer = await self._start_child(spec)
-        if type(answer) is Refused:
-            raise answer.error
-        return as_type(R, answer)
+        return as_type("Coroutine[Any, Any, R]", self._start_child(spec))
 
-    async def terminate_child(self, child: Target) -> None:
+    def terminate_child(self, child: Target) -> Coroutine[Any, Any, None]:
         """Stop a child, named by its pid or address. NotFound."""
         process = find(child)
         if process is None:
             raise NotFound(f"{child!r} is no child of {self!r}: nobody is there")
-        unwrap(await self._terminate_child(process))
+        return as_type("Coroutine[Any, Any, None]", self._terminate_child(process))
 
     @call
     def which_children(self, state: Crowd) -> list[ChildInfo]:
@@ -188,7 +186,7 @@ class DynamicSupervisor(GenServer[Crowd]):
     @call
     def _start_child(self, state: Crowd, spec: ChildSpec[Any]) -> Any:
         if state.max_children is not None and state.count >= state.max_children:
-            return Refused(MaxChildren(f"{self!r} has {state.count} children, and max_children={state.max_children}"))
+            return Refuse(MaxChildren(f"{self!r} has {state.count} children, and max_children={state.max_children}"))
         args = state.extra_arguments + spec.args if state.extra_arguments else spec.args
         note = state.note(spec, args)
         if isinstance(spec.start, ServerMeta):
@@ -216,7 +214,7 @@ class DynamicSupervisor(GenServer[Crowd]):
     async def _terminate_child(self, state: Crowd, process: Process) -> object:
         note = process.record
         if type(note) is not _Note or note.crowd is not state:
-            return Refused(NotFound(f"{process!r} is no child of {self!r}"))
+            return Refuse(NotFound(f"{process!r} is no child of {self!r}"))
         await _stop(state, [(process, note)])
         return None
 
@@ -252,12 +250,12 @@ def _take_in(state: Crowd, process: Process, note: _Note) -> None:
         me.link_to(process)
 
 
-def _refused(state: Crowd, spec: ChildSpec[Any], problem: Failed) -> Refused:
+def _refused(state: Crowd, spec: ChildSpec[Any], problem: Failed) -> Refuse:
     reason = problem.reason
     if isinstance(reason, Ignored | AlreadyStarted):
-        return Refused(reason)
+        return Refuse(reason)
     report(state.me, spec, "start_error", reason, problem.info)
-    return Refused(StartError(reason, short(spec.id)))
+    return Refuse(StartError(reason, short(spec.id)))
 
 
 # --- a child ended ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from beamish._address import Address, At, at
 from beamish._answers import UNCHANGED, Stop
 from beamish._bounded import Full
 from beamish._loop import ServerProcess, is_coroutine
-from beamish._runtime.client import ANSWERED, LATE, PENDING, Client
+from beamish._runtime.client import ANSWERED, LATE, PENDING, REFUSED, Client
 from beamish._runtime.node import Node, exiting, here, here_key
 from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, WAITING, Entry, MonitorRef, Process
 from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
@@ -131,6 +131,8 @@ async def outcome(address: Address, process: ServerProcess, me: Process | None, 
         return client.value
     if client.outcome == LATE:
         raise CallTimeout.of(address, text(entry), timeout)
+    if client.outcome == REFUSED:
+        raise client.value
     if type(client.value) is Full:
         raise Overloaded.of(address, text(entry), client.value.limit)
     if node.runq:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Never, TypeVar, cast as as_type
 
 from beamish._address import Via
-from beamish._answers import Stop
+from beamish._answers import Refuse, Stop
 from beamish._children import Child, Failed, Tree, launch, progress, report, stop_all, stop_child
 from beamish._client import call
 from beamish._loop import ServerProcess
@@ -34,7 +34,7 @@ from beamish.child_spec import ChildSpec, validate
 from beamish.errors import NoProcess, StartError, WrongServer, short
 from beamish.gen_server import ServerMeta
 from beamish.process import find, send
-from beamish.supervisor import Refused, Supervisor, SupervisorError, unwrap
+from beamish.supervisor import Supervisor, SupervisorError
 
 R = TypeVar("R")
 WithArguments = Callable[[tuple[Any, ...], int], Iterable[Any]]
@@ -142,7 +142,7 @@ class PartitionSupervisor(Supervisor, Generic[R]):
         Fewer: those with the highest numbers are stopped. More: they are started again; StartError if one does not start, and
         then nothing is changed. Nearly all keys lead elsewhere afterwards, and what the partitions know does not move along.
         """
-        return as_type(int, unwrap(await self._resize(_checked(partitions, 0))))
+        return as_type(int, await self._resize(_checked(partitions, 0)))
 
     async def start_child(self, spec: ChildSpec[Any]) -> Never:
         """Refused: there are partitions only, all alike. See `resize`."""
@@ -156,7 +156,7 @@ class PartitionSupervisor(Supervisor, Generic[R]):
     async def _resize(self, state: _Partitions, count: int) -> object:
         before = state.count
         if count > state.limit:
-            return Refused(ValueError(f"{self!r} was started with {state.limit} partitions, and can't have more. Got: {count}"))
+            return Refuse(ValueError(f"{self!r} was started with {state.limit} partitions, and can't have more. Got: {count}"))
         if count < before:
             state.count = count  # nobody is led to them any more
             await _stop_partitions(state, count, before)
@@ -164,7 +164,7 @@ class PartitionSupervisor(Supervisor, Generic[R]):
             problem = await _start_partition(state, number)
             if problem is not None:
                 await _stop_partitions(state, before, number)
-                return Refused(StartError(problem.reason, f"partition {number} of {self!r}"))
+                return Refuse(StartError(problem.reason, f"partition {number} of {self!r}"))
         state.count = count
         return before
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast as as_type
 
 from beamish._address import Address
-from beamish._answers import Stop
+from beamish._answers import Refuse, Stop
 from beamish._children import MANY, Child, Failed, Tree, gave_up, launch, launch_row, progress, report, restarted, stop_all, stop_child
 from beamish._client import call
 from beamish._loop import ServerProcess
@@ -166,29 +166,29 @@ class Supervisor(GenServer[Tree]):
 
     # -- the client's side
 
-    async def start_child(self, spec: ChildSpec[Any]) -> Any:
+    def start_child(self, spec: ChildSpec[Any]) -> Coroutine[Any, Any, Any]:
         """Add a child, last in the order, and start it: its address or pid, or None if its init returned Ignore().
 
         Raises AlreadyStarted, AlreadyPresent, StartError (the spec is not kept), BadChildSpec.
         """
         validate([spec])
-        return unwrap(await self._start_child(spec))
+        return self._start_child(spec)
 
-    async def terminate_child(self, id: Any) -> None:
+    def terminate_child(self, id: Any) -> Coroutine[Any, Any, None]:
         """Stop a child and keep its spec (a temporary one's is forgotten). NotFound."""
-        unwrap(await self._terminate_child(id))
+        return as_type("Coroutine[Any, Any, None]", self._terminate_child(id))
 
-    async def restart_child(self, id: Any) -> Any:
+    def restart_child(self, id: Any) -> Coroutine[Any, Any, Any]:
         """Start a child that does not run. NotFound, StillRunning, Restarting, StartError."""
-        return unwrap(await self._restart_child(id))
+        return self._restart_child(id)
 
-    async def delete_child(self, id: Any) -> None:
+    def delete_child(self, id: Any) -> Coroutine[Any, Any, None]:
         """Forget a child that does not run. NotFound, StillRunning, Restarting."""
-        unwrap(await self._delete_child(id))
+        return as_type("Coroutine[Any, Any, None]", self._delete_child(id))
 
-    async def get_childspec(self, id: Any) -> ChildSpec[Any]:
+    def get_childspec(self, id: Any) -> Coroutine[Any, Any, ChildSpec[Any]]:
         """The spec of a child. NotFound."""
-        return as_type("ChildSpec[Any]", unwrap(await self._get_childspec(id)))
+        return self._get_childspec(id)
 
     @call
     def which_children(self, state: Tree) -> list[ChildInfo]:
@@ -210,12 +210,12 @@ class Supervisor(GenServer[Tree]):
     @call
     def _start_child(self, state: Tree, spec: ChildSpec[Any]) -> Any:
         if spec.significant and state.auto_shutdown == "never":
-            return Refused(insignificant(spec))
+            return Refuse(insignificant(spec))
         there = state.children.get(spec.id)
         if there is not None:
             if there.process is not None:
-                return Refused(AlreadyStarted(there.address(), spec.id))
-            return Refused(AlreadyPresent(f"a child {short(spec.id)} is there, but does not run: restart_child or delete_child it"))
+                return Refuse(AlreadyStarted(there.address(), spec.id))
+            return Refuse(AlreadyPresent(f"a child {short(spec.id)} is there, but does not run: restart_child or delete_child it"))
         child = Child(state, spec)
         state.children[spec.id] = child
         problem = launch(state, child)
@@ -243,7 +243,7 @@ class Supervisor(GenServer[Tree]):
             problem = await problem
         if problem is not None:
             report(state.me, child.spec, "start_error", problem.reason, problem.info)
-            return Refused(StartError(problem.reason, child.spec.id))
+            return Refuse(StartError(problem.reason, child.spec.id))
         progress(state.me, child.spec, child.process)
         return child.started()
 
@@ -261,30 +261,17 @@ class Supervisor(GenServer[Tree]):
         return _not_found(state, id) if child is None else child.spec
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An error for the client: raised there, not here."""
-
-    error: BaseException
+def _not_found(tree: Tree, id: Any) -> Refuse:
+    return Refuse(NotFound(f"no child has the id {short(id)}. There are: {short(list(tree.children))}"))
 
 
-def unwrap(answer: Any) -> Any:
-    if isinstance(answer, Refused):
-        raise answer.error
-    return answer
-
-
-def _not_found(tree: Tree, id: Any) -> Refused:
-    return Refused(NotFound(f"no child has the id {short(id)}. There are: {short(list(tree.children))}"))
-
-
-def _refuse(tree: Tree, child: Child | None, id: Any) -> Refused | None:
+def _refuse(tree: Tree, child: Child | None, id: Any) -> Refuse | None:
     if child is None:
         return _not_found(tree, id)
     if child.restarting:
-        return Refused(Restarting(f"the child {short(id)} is being restarted"))
+        return Refuse(Restarting(f"the child {short(id)} is being restarted"))
     if child.process is not None:
-        return Refused(StillRunning(f"the child {short(id)} runs: terminate_child it first"))
+        return Refuse(StillRunning(f"the child {short(id)} runs: terminate_child it first"))
     return None
 
 
@@ -298,8 +285,8 @@ def _added(tree: Tree, child: Child, problem: Failed | None) -> Any:
     tree.children.pop(child.spec.id, None)
     report(tree.me, child.spec, "start_error", problem.reason, problem.info)
     if isinstance(problem.reason, AlreadyStarted):
-        return Refused(problem.reason)
-    return Refused(StartError(problem.reason, short(child.spec.id)))
+        return Refuse(problem.reason)
+    return Refuse(StartError(problem.reason, short(child.spec.id)))
 
 
 async def _adding(tree: Tree, child: Child, start: Coroutine[Any, Any, Failed | None]) -> Any:

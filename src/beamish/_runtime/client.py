@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from beamish._runtime.process import Process
 
 #: How a request ended, when not with a value.
-PENDING, ANSWERED, DOWN, LATE = range(4)
+PENDING, ANSWERED, DOWN, LATE, REFUSED = range(5)
 
 
 class Client:
@@ -26,7 +26,7 @@ class Client:
         self.request = request
         self.caller = caller
         self.outcome = PENDING
-        self.value: Any = None  # the reply, or the exit reason
+        self.value: Any = None  # the reply, the exit reason, or the error to raise
         self.future: asyncio.Future[None] | None = None  # made when somebody really waits
 
     @property
@@ -47,6 +47,9 @@ class Client:
 
     def late(self) -> None:
         self._end(LATE, None)
+
+    def refused(self, error: BaseException) -> None:
+        self._end(REFUSED, error)
 
     def deferred(self) -> None:
         """The handler is done and will be answered for by somebody, some time: that is no edge of a deadlock."""
