@@ -24,8 +24,8 @@ LAYERS: list[tuple[str, str]] = [
     (
         "behaviours",
         "gen process_info _watched _bounded _setup _stream _starting _children gen_server _answers _client _loop sys child_spec _restart "
-        "supervisor dynamic_supervisor partition_supervisor agent task task_supervisor "
-        "registry _registry_words _registry_table _registry_lock application state_machine _machine _transition ets snapshot",
+        "supervisor dynamic_supervisor partition_supervisor agent task task_supervisor application _application_master "
+        "registry _registry_words _registry_table _registry_lock state_machine _machine _transition ets snapshot",
     ),
     ("running", "blocking _run _watchdog"),
     ("products", "store cluster observer"),

@@ -3,7 +3,7 @@
 Start reading at `gen_server`, then `supervisor`. The layers are drawn in docs/architecture.md; public names are these:
 """
 
-from beamish import blocking as blocking, errors as errors, sys as sys, telemetry as telemetry
+from beamish import application as application, blocking as blocking, errors as errors, sys as sys, telemetry as telemetry
 from beamish._address import At as At, NameServer as NameServer, Via as Via
 from beamish._answers import (
     Answer as Answer,
@@ -27,6 +27,12 @@ from beamish._runtime.signals import Cancelled as Cancelled, Down as Down, Exite
 from beamish._stream import Ended as Ended, Stream as Stream
 from beamish._watchdog import Watchdog as Watchdog
 from beamish.agent import Agent as Agent
+from beamish.application import (
+    Application as Application,
+    ApplicationError as ApplicationError,
+    ApplicationTerminated as ApplicationTerminated,
+    NotStarted as NotStarted,
+)
 from beamish.child_spec import BadChildSpec as BadChildSpec, ChildSpec as ChildSpec, child as child
 from beamish.dynamic_supervisor import DynamicSupervisor as DynamicSupervisor, MaxChildren as MaxChildren
 from beamish.errors import (
@@ -146,22 +152,22 @@ from beamish.timer import (
 
 #: What `from beamish import *` brings: not `sys`, `errors` and `exit`, which would hide Python's own.
 __all__ = [
-    "Action", "Agent", "Alias", "AlreadyPresent", "AlreadyRegistered", "AlreadyStarted", "Answer", "At", "BadChildSpec",
-    "BadReturn", "BeamishError", "Begin", "Call", "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "Cast",
-    "ChildCounts", "ChildInfo", "ChildSpec", "Client", "Clock", "Continue", "Crash", "Deadlock", "Down",
-    "DynamicSupervisor", "Ended", "Event", "EventTimeout", "Exit", "Exited", "FailedToStart", "GenServer",
-    "GenericTimeout", "Hibernate", "Ignore", "Ignored", "Info", "Init", "Internal", "KILL", "KILLED", "Keep", "Kill",
-    "Killed", "MaxChildren", "Message", "MonitorRef", "MultiCall", "NOCONNECTION", "NOPROC", "NORMAL", "NameServer",
-    "Next", "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "Overloaded", "PartitionSupervisor",
-    "Pid", "Postpone", "ProcessInfo", "Ref", "Registered", "Registry", "RegistryEntry", "Repeat", "Reply", "Request",
-    "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError", "StateMachine", "StateTimeout", "Status",
-    "StillRunning", "Stop", "Stream", "Supervisor", "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout",
-    "Transition", "UnhandledEvent", "Unregistered", "Via", "Watchdog", "WrongLoop", "WrongServer", "alias", "alive",
-    "ancestors", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "current", "demonitor",
-    "dictionary", "disown", "down", "flag", "get_label", "info", "link", "monitor", "monotonic", "node", "own",
-    "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after",
-    "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias",
-    "unlink", "unregister", "when", "whereis",
+    "Action", "Agent", "Alias", "AlreadyPresent", "AlreadyRegistered", "AlreadyStarted", "Answer", "Application",
+    "ApplicationError", "ApplicationTerminated", "At", "BadChildSpec", "BadReturn", "BeamishError", "Begin", "Call",
+    "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "Cast", "ChildCounts", "ChildInfo", "ChildSpec", "Client",
+    "Clock", "Continue", "Crash", "Deadlock", "Down", "DynamicSupervisor", "Ended", "Event", "EventTimeout", "Exit",
+    "Exited", "FailedToStart", "GenServer", "GenericTimeout", "Hibernate", "Ignore", "Ignored", "Info", "Init",
+    "Internal", "KILL", "KILLED", "Keep", "Kill", "Killed", "MaxChildren", "Message", "MonitorRef", "MultiCall",
+    "NOCONNECTION", "NOPROC", "NORMAL", "NameServer", "Next", "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal",
+    "NotFound", "NotStarted", "Overloaded", "PartitionSupervisor", "Pid", "Postpone", "ProcessInfo", "Ref", "Registered",
+    "Registry", "RegistryEntry", "Repeat", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown",
+    "StartError", "StateMachine", "StateTimeout", "Status", "StillRunning", "Stop", "Stream", "Supervisor",
+    "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Transition", "UnhandledEvent", "Unregistered", "Via",
+    "Watchdog", "WrongLoop", "WrongServer", "alias", "alive", "ancestors", "application", "blocking", "call", "callers",
+    "cancel_timer", "cast", "child", "client", "current", "demonitor", "dictionary", "disown", "down", "flag",
+    "get_label", "info", "link", "monitor", "monotonic", "node", "own", "processes", "read_timer", "receive", "register",
+    "registered", "reply", "run", "send", "send_after", "send_interval", "set_label", "spawn", "spawn_link",
+    "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink", "unregister", "when", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -9,15 +9,16 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
-from beamish import _starting, _watchdog, gen
-from beamish._runtime.node import here
+from beamish import _starting, _watchdog, application, gen
+from beamish._runtime.node import Node, here
 from beamish._runtime.process import EXITING, MonitorRef, Process
+from beamish.application import Application
 from beamish.child_spec import ChildSpec
-from beamish.errors import SHUTDOWN, CallExit, Shutdown, SupervisorGaveUp
+from beamish.errors import SHUTDOWN, CallExit, Crash, Shutdown, SupervisorGaveUp
 from beamish.process import current
-from beamish.supervisor import Strategy, Supervisor
+from beamish.supervisor import AutoShutdown, Strategy, Supervisor
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
 
     The children are started in order before the block, and stopped last to first after it. If the supervisor ends by itself
     meanwhile (too many restarts), the block is cancelled and SupervisorGaveUp raised. A child that does not start raises
-    StartError. `strategy`, `max_restarts` (3) and `max_seconds` (5.0) are those of `Supervisor`.
+    StartError. `strategy`, `max_restarts` (3), `max_seconds` (5.0) and `auto_shutdown` ("never") are those of `Supervisor`.
     """
 
     def __init__(
@@ -39,12 +40,15 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,
         max_seconds: float = 5.0,
+        auto_shutdown: AutoShutdown = "never",
         name: str | None = None,
     ) -> None:
         if isinstance(children, ChildSpec):
             raise TypeError(f"supervise takes a list: supervise([…]). Got one child spec, of {children.id!r}")
         self._children = list(children)
-        self._options: dict[str, Any] = {"strategy": strategy, "max_restarts": max_restarts, "max_seconds": max_seconds}
+        self._options: dict[str, Any] = {
+            "strategy": strategy, "max_restarts": max_restarts, "max_seconds": max_seconds, "auto_shutdown": auto_shutdown,
+        }  # fmt: skip
         self._name = name
         self._reason: object = None
         self._gave_up = False
@@ -64,9 +68,7 @@ class supervise:  # used as a function: `async with supervise([…]) as sup:`
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
         self._guard = _Guard(self, process)
-        if node.freeze:
-            gc.collect()
-            gc.freeze()
+        _freeze(node)
         return cast(Supervisor, process.label())
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -121,18 +123,28 @@ class _Guard(MonitorRef):
             self.block._ended(self.watched, reason)  # pyright: ignore[reportPrivateUsage]
 
 
+@overload
+def run(
+    main: type[Application] | Application, *, watchdog: float | None = 1.0, debug: bool | None = None, loop_factory: Any = None
+) -> None: ...
+@overload
 def run(
     main: Callable[[], Awaitable[T]] | Awaitable[T], *, watchdog: float | None = 1.0, debug: bool | None = None, loop_factory: Any = None
-) -> T | None:
+) -> T | None: ...
+def run(main: Any, *, watchdog: float | None = 1.0, debug: bool | None = None, loop_factory: Any = None) -> Any:
     """`asyncio.run` for a program of processes: `main` is one, so it may link, monitor and receive.
 
-    SIGINT and SIGTERM end it with SHUTDOWN: the trees are stopped in order, each within its shutdown times, and `run` returns
-    None (exit code 0); a second one cuts that short. `watchdog`: log the process, handler and stack that hold the loop up for
-    longer than that (seconds; None: do not look). What is alive after a `supervise` block has started is taken out of the
-    garbage collector's sight: a full collection beside 100,000 processes stops a loop for 80-100 ms.
+    `main` is an async function, or an `Application`: then that and all that it needs are started as "permanent", and run until
+    the program is asked to end. StartError when one does not start, ApplicationTerminated when one ends by itself.
+
+    SIGINT and SIGTERM end it with SHUTDOWN: applications, last started first, and trees are stopped in order, each within its
+    shutdown times, and `run` returns None (exit code 0); a second one cuts that short. `watchdog`: log the process, handler and
+    stack that hold the loop up for longer than that (seconds; None: do not look). What is alive after a `supervise` block, or
+    the application, has started is taken out of the garbage collector's sight: a full collection beside 100,000 processes stops a
+    loop for 80-100 ms.
     """
     with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-        return cast("T | None", runner.run(_main(main, watchdog)))
+        return runner.run(_main(main, watchdog))
 
 
 def _asked_to_end(main: Process, number: signal.Signals) -> None:
@@ -156,13 +168,39 @@ async def _main(main: Any, watchdog: float | None) -> Any:
         except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or a system without them
             break
     dog = _watchdog.Watchdog(watchdog) if watchdog is not None else None
+    application.ends_with_applications(me)
     try:
-        value = main() if callable(main) else main
-        return await value if inspect.isawaitable(value) else value
+        return await _body(main)
     except asyncio.CancelledError:
-        if me.status == EXITING and isinstance(me.reason, Shutdown):
+        ended = me.reason if me.status == EXITING else None
+        if isinstance(ended, Shutdown):
             return None  # asked to end, by a signal or by exit()
-        raise
+        if not isinstance(ended, Crash):
+            raise
     finally:
-        if dog is not None:
-            dog.stop()
+        try:
+            await application.stop_all()
+        finally:
+            if dog is not None:
+                dog.stop()
+    raise ended.error  # of what main was linked to, or of an application that it may not outlive
+
+
+async def _body(main: Any) -> Any:
+    if application.is_application(main):
+        return await _serve(main)
+    value = main() if callable(main) else main
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _serve(app: type[Application] | Application) -> None:
+    """An application as a program."""
+    await application.ensure_all_started(app, type="permanent")
+    _freeze(here())
+    await asyncio.get_running_loop().create_future()
+
+
+def _freeze(node: Node) -> None:
+    if node.freeze:
+        gc.collect()
+        gc.freeze()
