@@ -69,3 +69,5 @@ async def mistakes() -> None:
 
         def start(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
             return "no tree"
+
+    beamish.run(Wrong)
