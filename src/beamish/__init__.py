@@ -142,6 +142,17 @@ from beamish.supervisor import (
     Supervisor as Supervisor,
     SupervisorError as SupervisorError,
 )
+from beamish.task import (
+    Failed as Failed,
+    NotOwner as NotOwner,
+    Ok as Ok,
+    Replied as Replied,
+    Task as Task,
+    TaskExit as TaskExit,
+    TaskStream as TaskStream,
+    TaskTimeout as TaskTimeout,
+    Threads as Threads,
+)
 from beamish.timer import (
     cancel_timer as cancel_timer,
     monotonic as monotonic,
@@ -156,18 +167,19 @@ __all__ = [
     "ApplicationError", "ApplicationTerminated", "At", "BadChildSpec", "BadReturn", "BeamishError", "Begin", "Call",
     "CallExit", "CallTimeout", "CallingSelf", "Cancelled", "Cast", "ChildCounts", "ChildInfo", "ChildSpec", "Client",
     "Clock", "Continue", "Crash", "Deadlock", "Down", "DynamicSupervisor", "Ended", "Event", "EventTimeout", "Exit",
-    "Exited", "FailedToStart", "GenServer", "GenericTimeout", "Hibernate", "Ignore", "Ignored", "Info", "Init",
+    "Exited", "Failed", "FailedToStart", "GenServer", "GenericTimeout", "Hibernate", "Ignore", "Ignored", "Info", "Init",
     "Internal", "KILL", "KILLED", "Keep", "Kill", "Killed", "MaxChildren", "Message", "MonitorRef", "MultiCall",
     "NOCONNECTION", "NOPROC", "NORMAL", "NameServer", "Next", "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal",
-    "NotFound", "NotStarted", "Overloaded", "PartitionSupervisor", "Pid", "Postpone", "ProcessInfo", "Ref", "Registered",
-    "Registry", "RegistryEntry", "Repeat", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown",
-    "StartError", "StateMachine", "StateTimeout", "Status", "StillRunning", "Stop", "Stream", "Supervisor",
-    "SupervisorError", "SupervisorGaveUp", "TimedOut", "Timeout", "Transition", "UnhandledEvent", "Unregistered", "Via",
-    "Watchdog", "WrongLoop", "WrongServer", "alias", "alive", "ancestors", "application", "blocking", "call", "callers",
-    "cancel_timer", "cast", "child", "client", "current", "demonitor", "dictionary", "disown", "down", "flag",
-    "get_label", "info", "link", "monitor", "monotonic", "node", "own", "processes", "read_timer", "receive", "register",
-    "registered", "reply", "run", "send", "send_after", "send_interval", "set_label", "spawn", "spawn_link",
-    "spawn_monitor", "stop", "supervise", "telemetry", "unalias", "unlink", "unregister", "when", "whereis",
+    "NotFound", "NotOwner", "NotStarted", "Ok", "Overloaded", "PartitionSupervisor", "Pid", "Postpone", "ProcessInfo",
+    "Ref", "Registered", "Registry", "RegistryEntry", "Repeat", "Replied", "Reply", "Request", "Restarting", "SHUTDOWN",
+    "ServerDown", "Shutdown", "StartError", "StateMachine", "StateTimeout", "Status", "StillRunning", "Stop", "Stream",
+    "Supervisor", "SupervisorError", "SupervisorGaveUp", "Task", "TaskExit", "TaskStream", "TaskTimeout", "Threads",
+    "TimedOut", "Timeout", "Transition", "UnhandledEvent", "Unregistered", "Via", "Watchdog", "WrongLoop", "WrongServer",
+    "alias", "alive", "ancestors", "application", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client",
+    "current", "demonitor", "dictionary", "disown", "down", "flag", "get_label", "info", "link", "monitor", "monotonic",
+    "node", "own", "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after",
+    "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias",
+    "unlink", "unregister", "when", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"
