@@ -18,6 +18,7 @@ SCRIPTS = {
     "crash to answer": ("crash_to_answer.exs", "Supervisor restarts a GenServer"),
     "start": ("start.exs", "DynamicSupervisor.start_child"),
     "memory of an idle server": ("memory.exs", "GenServer"),
+    "monitor": ("monitor.exs", "Process.monitor, Process.demonitor"),
     "telemetry, no handler": ("telemetry.exs", ":telemetry.execute"),
 }
 SECONDS = 60.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, cast
+from typing import Any, Literal, ParamSpec, cast, get_args
 
 from beamish import _report
 from beamish._address import Address, At, Via
@@ -364,13 +364,15 @@ def monitor(target: Target, *, alias: AliasMode | None = None) -> MonitorRef:
     ("explicit_unalias"); until that, `demonitor` or the Down ("demonitor"); until any of these or the first message, which
     also ends the monitor ("reply_demonitor").
     """
-    if alias not in (None, "explicit_unalias", "demonitor", "reply_demonitor"):
-        raise ValueError(f'alias is "explicit_unalias", "demonitor" or "reply_demonitor". Got: {alias!r}')
-    me, process = myself(), find(target)
+    here_now = here()
+    me = here_now.current or here_now.me() or _adopt(here_now)
+    process = find(target, here_now)
     if process is None and isinstance(_name(target), At) and not cast("At", _name(target)).local:
         return MonitorRef(me, None, target, NOCONNECTION)
     ref = MonitorRef(me, process, target)
     if alias is not None:
+        if alias not in get_args(AliasMode):
+            raise ValueError(f'alias is "explicit_unalias", "demonitor" or "reply_demonitor". Got: {alias!r}')
         once = alias == "reply_demonitor"
         ref.alias = Alias(me, once=once, explicit=alias == "explicit_unalias", monitor=ref if once else None)
         if not ref.active and not ref.alias.explicit:

@@ -37,10 +37,18 @@ class Pid:
 class Ref:
     """A unique reference: what `monitor` and the timers return. Equal only to itself."""
 
-    __slots__ = ("id",)
+    __slots__ = ("_number",)
 
-    def __init__(self) -> None:
-        self.id = next(_refs)
+    _number: int
+
+    @property
+    def id(self) -> int:
+        """A number of its own, given when somebody first looks."""
+        try:
+            return self._number
+        except AttributeError:
+            self._number = next(_refs)
+            return self._number
 
     def __repr__(self) -> str:
         return f"#Ref<{self.id}>"

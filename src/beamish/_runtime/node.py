@@ -34,6 +34,7 @@ MIN_GRANT, MAX_GRANT = 2, 32
 #: Deaths told of in one go; a longer row goes on in the next turn of the loop.
 BURIALS = 2000
 
+LOOPS_ARE_KEYS = sys.version_info >= (3, 12)
 if sys.version_info >= (3, 12):
     here_key: Callable[[], Any] = asyncio._get_running_loop  # pyright: ignore[reportPrivateUsage]
 else:
@@ -340,8 +341,12 @@ class Root(Process):
 def here() -> Node:
     """The node of the running loop, made at its first use."""
     node = NODES.get(here_key())
-    if node is not None and (sys.version_info >= (3, 12) or node.loop is asyncio.get_running_loop()):
+    if node is not None and (LOOPS_ARE_KEYS or node.loop is asyncio.get_running_loop()):
         return node
+    return _come_here()
+
+
+def _come_here() -> Node:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

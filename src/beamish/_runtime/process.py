@@ -274,7 +274,6 @@ class Alias(Ref):
     __slots__ = ("active", "explicit", "monitor", "once", "process")
 
     def __init__(self, process: Process, *, once: bool = False, explicit: bool = True, monitor: MonitorRef | None = None) -> None:
-        super().__init__()
         self.process = process
         self.once = once
         self.explicit = explicit  # only `unalias` ends it; else its monitor's end does too
@@ -309,7 +308,6 @@ class MonitorRef(Ref):
     __slots__ = ("active", "alias", "delivered", "future", "target", "watched", "watcher")
 
     def __init__(self, watcher: Process | None, watched: Process | None, target: object, absent: object = NOPROC) -> None:
-        super().__init__()
         self.alias: Alias | None = None  # `monitor(…, alias=…)`: an alias that lives as long as this
         self.watcher = watcher  # None: only awaited
         self.watched = watched
@@ -342,10 +340,11 @@ class MonitorRef(Ref):
     def stop(self) -> bool:
         """No Down after this. False when it was over already."""
         active, self.active = self.active, False
-        if self.watched is not None and self.watched.monitors is not None:
-            self.watched.monitors.pop(self, None)
-        if self.watcher is not None and self.watcher.watching is not None:
-            self.watcher.watching.pop(self, None)
+        watched, watcher = self.watched, self.watcher
+        if watched is not None and watched.monitors is not None:
+            watched.monitors.pop(self, None)
+        if watcher is not None and watcher.watching is not None:
+            watcher.watching.pop(self, None)
         if self.alias is not None and not self.alias.explicit:
             self.alias.stop()
         return active
