@@ -16,6 +16,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from beamish import telemetry
 from beamish._answers import CONTROL, UNCHANGED, Hibernate, Ignore, NoReply, Reply, Stop
 from beamish._loop import Rest, ServerProcess, is_coroutine
 from beamish._runtime.client import Client
@@ -48,13 +49,16 @@ from beamish.errors import BadReturn, BeamishError, short
 if TYPE_CHECKING:
     from beamish.state_machine import StateMachine
 
+TRANSITION = telemetry.event("beamish.state_machine.transition")
+
 #: A timeout that has come; an event as it is (inserted, or a timeout that was postponed); the first entry of a state.
 TIMEOUT, EVENT, BEGIN = Mark("timeout"), Mark("event"), Mark("begin")
 
 _TIMEOUTS: frozenset[type] = frozenset((StateTimeout, EventTimeout, GenericTimeout, Update))
 _INSERTED: frozenset[type] = frozenset((Internal, Cast, Info, Call))
 _STATE, _EVENT = StateTimeout.key, EventTimeout.key
-_POSTPONED = Keep[Any](Postpone())
+_POSTPONED, _KEPT = Keep[Any](Postpone()), Keep[Any]()
+_AGAIN: Any = object()
 
 
 class Running:
@@ -247,64 +251,56 @@ class MachineProcess(ServerProcess):
     # -- entering a state
 
     def enter(self, move: Move) -> Rest:
-        again = True
-        while again:
+        rest: Any = _AGAIN
+        while rest is _AGAIN:
             value = self.cls.handle_enter(self.server, move.goal, move.data, move.before)
             if is_coroutine(value):
                 return self.enter_later(move, value)
-            if not self.lives():
-                return None
-            if type(value) is Stop:
-                return self.stop_entering(move, value)
-            again = self.entered(move, value)
-        self.arrive(move.goal, move.data, move.changed, move.then, move.entry)
-        return None
+            rest = self.entered(move, value)
+        return rest  # type: ignore[no-any-return]
 
     async def enter_later(self, move: Move, coro: Coroutine[Any, Any, Any]) -> Any:
-        value = await coro
-        if not self.lives():
-            return UNCHANGED
-        if type(value) is Stop:
-            rest = self.stop_entering(move, value)
-        elif self.entered(move, value):
+        rest = self.entered(move, await coro)
+        if rest is _AGAIN:
             rest = self.enter(move)
-        else:
-            rest = None
-            self.arrive(move.goal, move.data, move.changed, move.then, move.entry)
         if rest is not None:
             await rest
         return UNCHANGED
 
-    def entered(self, move: Move, value: Any) -> bool:
-        """Add what `handle_enter` returned; whether the state is to be entered once more."""
+    def entered(self, move: Move, value: Any) -> Any:
+        """Do what `handle_enter` returned. _AGAIN: the state is to be entered once more; else a Rest."""
+        if not (self.status == RUNNING or self.status == SUSPENDED or self.looked()):
+            return None  # it died meanwhile
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        if value is None:
-            return False
-        if kind is Next and (value.state is move.goal or value.state == move.goal):
-            kind = Keep
-        if kind not in (Keep, Repeat) or value.reply is not UNCHANGED or not all(type(one) in _WHEN_ENTERING for one in value.then):
-            self.state = move.goal, move.data  # as in gen_statem: a crash of the call is the old state's, its wrong answer the new one's
-            raise BadReturn(f"{self.cls.__name__}.handle_enter", value, _EXPECTED_ENTERING)
-        if value.data is not UNCHANGED:
-            move.data = value.data
-        move.then += value.then
-        return kind is Repeat
-
-    def stop_entering(self, move: Move, value: Any) -> Rest:
-        self.state = (move.goal, move.data) if value.state is UNCHANGED else value.state
-        return self.stop(value.reason, move.entry)
-
-    def lives(self) -> bool:
-        """After a callback that is not the event's handler: whether the process is to go on."""
-        return self.status == RUNNING or self.status == SUSPENDED or self.looked()
+        if kind is Stop:
+            self.state = (move.goal, move.data) if value.state is UNCHANGED else value.state
+            return self.stop(value.reason, move.entry)
+        if value is not None:
+            if kind is Next and (value.state is move.goal or value.state == move.goal):
+                kind = Keep
+            if kind not in (Keep, Repeat) or value.reply is not UNCHANGED or not all(type(one) in _WHEN_ENTERING for one in value.then):
+                self.state = move.goal, move.data  # as in gen_statem: what it raises ends the old state, what it returns the new one
+                raise BadReturn(f"{self.cls.__name__}.handle_enter", value, _EXPECTED_ENTERING)
+            if value.data is not UNCHANGED:
+                move.data = value.data
+            move.then += value.then
+            if kind is Repeat:
+                return _AGAIN
+        self.arrive(move.goal, move.data, move.changed, move.then, move.entry)
+        return None
 
     # -- being there: what comes next
 
     def arrive(self, state: Any, data: Any, changed: bool, then: tuple[Action, ...], entry: Entry) -> None:
         """In `state` now. Postpone, retry, insert, set timeouts: in this order, as in gen_statem."""
+        before = self.state[0]
         self.state = state, data
-        if changed and _STATE in self.timeouts:
-            self.cancel(_STATE)
+        if changed:
+            if _STATE in self.timeouts:
+                self.cancel(_STATE)
+            if TRANSITION.handlers:
+                facts = {"server": self.label(), "pid": self, "state": state, "before": before}
+                TRANSITION.execute({"monotonic_time": self.node.clock.now()}, facts)
         if not then and not (changed and self.postponed):
             return
         inserted: list[Entry] = []
@@ -399,7 +395,6 @@ class MachineProcess(ServerProcess):
         return self.cls.terminate(self.server, state, data, reason)
 
 
-_KEPT = Keep[Any]()
 _NO_ENTRY: Entry = (EVENT, None, None, None)
 _WHEN_ENTERING = _TIMEOUTS | {Hibernate}
 
