@@ -153,6 +153,7 @@ from beamish.task import (
     TaskTimeout as TaskTimeout,
     Threads as Threads,
 )
+from beamish.task_supervisor import TaskSupervisor as TaskSupervisor
 from beamish.timer import (
     cancel_timer as cancel_timer,
     monotonic as monotonic,
@@ -173,13 +174,13 @@ __all__ = [
     "NotFound", "NotOwner", "NotStarted", "Ok", "Overloaded", "PartitionSupervisor", "Pid", "Postpone", "ProcessInfo",
     "Ref", "Registered", "Registry", "RegistryEntry", "Repeat", "Replied", "Reply", "Request", "Restarting", "SHUTDOWN",
     "ServerDown", "Shutdown", "StartError", "StateMachine", "StateTimeout", "Status", "StillRunning", "Stop", "Stream",
-    "Supervisor", "SupervisorError", "SupervisorGaveUp", "Task", "TaskExit", "TaskStream", "TaskTimeout", "Threads",
-    "TimedOut", "Timeout", "Transition", "UnhandledEvent", "Unregistered", "Via", "Watchdog", "WrongLoop", "WrongServer",
-    "alias", "alive", "ancestors", "application", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client",
-    "current", "demonitor", "dictionary", "disown", "down", "flag", "get_label", "info", "link", "monitor", "monotonic",
-    "node", "own", "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send", "send_after",
-    "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry", "unalias",
-    "unlink", "unregister", "when", "whereis",
+    "Supervisor", "SupervisorError", "SupervisorGaveUp", "Task", "TaskExit", "TaskStream", "TaskSupervisor", "TaskTimeout",
+    "Threads", "TimedOut", "Timeout", "Transition", "UnhandledEvent", "Unregistered", "Via", "Watchdog", "WrongLoop",
+    "WrongServer", "alias", "alive", "ancestors", "application", "blocking", "call", "callers", "cancel_timer", "cast",
+    "child", "client", "current", "demonitor", "dictionary", "disown", "down", "flag", "get_label", "info", "link",
+    "monitor", "monotonic", "node", "own", "processes", "read_timer", "receive", "register", "registered", "reply", "run",
+    "send", "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise",
+    "telemetry", "unalias", "unlink", "unregister", "when", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

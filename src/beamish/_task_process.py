@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from types import CoroutineType
 from typing import Any, ClassVar, Protocol, cast
 
@@ -55,7 +55,15 @@ class Job(TaskProcess):
     behaves: ClassVar[bool] = True
 
     def __init__(
-        self, node: Node, parent: Process | None, starter: Process | None, fn: Callable[..., Any], args: Any, kwargs: Any, sink: Sink | None
+        self,
+        node: Node,
+        parent: Process | None,
+        starter: Process | None,
+        fn: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        sink: Sink | None,
+        context: Context | None = None,
     ) -> None:
         if not callable(fn):
             check_function(fn)
@@ -72,7 +80,8 @@ class Job(TaskProcess):
         self.sink = sink
         self.value: Any = NOTHING
         self.held: _Held | None = None
-        self.ctx = ctx = copy_context()  # as asyncio's tasks do: what its starter knows, and what it sets is its own
+        # As asyncio's tasks do: it knows what its starter knows, and what it sets is its own.
+        self.ctx = ctx = copy_context() if context is None else context.copy()
         ctx.run(CURRENT.set, self)
 
     def initial_call(self) -> object:

@@ -96,17 +96,7 @@ class Task(Generic[T_co]):
         node = here()
         me = node.me()
         task: Task[Any] = Task(node, me, fn)
-        task.pid = job = Job(node, me, me, fn, args, kwargs, task)
-        if me is None:
-            job.launch()
-            if job.status != DEAD:
-                hold(job)
-            return task
-        task._waits = LAUNCHING
-        job.launch()
-        if task._waits is LAUNCHING:
-            task._waits = None
-        return task
+        return launch(task, Job(node, me, me, fn, args, kwargs, task), me)
 
     @staticmethod
     def start(fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Pid:
@@ -423,6 +413,21 @@ class Task(Generic[T_co]):
     def __repr__(self) -> str:
         state = ("running", "returned", "ended")[self._outcome]
         return f"<Task {named(self._fn)} {self.pid!r} {state}>"
+
+
+def launch(task: Task[T], job: Job, me: Process | None, *, linked: bool = True) -> Task[T]:
+    """Begin the job of a task whose owner is `me`."""
+    task.pid = job
+    if me is None:
+        job.launch()
+        if linked and job.status != DEAD:
+            hold(job)
+    else:
+        task._waits = LAUNCHING  # pyright: ignore[reportPrivateUsage]
+        job.launch()
+        if task._waits is LAUNCHING:  # pyright: ignore[reportPrivateUsage]
+            task._waits = None  # pyright: ignore[reportPrivateUsage]
+    return task
 
 
 #: In place of who waits, while a task is launched by a process.
