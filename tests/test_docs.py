@@ -7,22 +7,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def python_of(page: str) -> str:
-    return "".join(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL))
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_guide_prints_what_it_says() -> None:
-    printed = re.findall(r"```text\n(.*?)```", (DOCS / "guide.md").read_text(encoding="utf-8"), re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", python_of("guide.md")], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout == "".join(printed)
+#: Pages that are one program in parts: their python blocks, one after the other, print their text blocks.
+PROGRAMS = sorted(page.name for page in DOCS.glob("*.md") if blocks(page.name, "python") and blocks(page.name, "text"))
+
+
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_a_page_prints_what_it_says(page: str) -> None:
+    program = "".join(blocks(page, "python"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(blocks(page, "text"))
 
 
 def test_the_testing_page_is_a_test_file_that_passes(tmp_path: Path) -> None:
     file = tmp_path / "test_page.py"
-    file.write_text(python_of("testing.md"), encoding="utf-8")
+    file.write_text("".join(blocks("testing.md", "python")), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", str(file)], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
     )

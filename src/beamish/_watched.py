@@ -19,6 +19,7 @@ from beamish._runtime.ids import Pid
 from beamish._runtime.process import DEAD, EXITING, RUNNING, WATCHED, Entry
 from beamish._runtime.signals import ACK, INFO, SYSTEM, Exited
 from beamish.errors import short
+from beamish.gen import Request, text
 
 if TYPE_CHECKING:
     from beamish._loop import ServerProcess
@@ -242,11 +243,8 @@ class Watched(_Base):
 
 
 def _came(entry: Entry) -> In:
-    name, args, kwargs, client = entry
-    message = args
-    if isinstance(name, str):
-        shown = [short(one) for one in args] + [f"{key}={short(one)}" for key, one in (kwargs or {}).items()]
-        message = f"{name}({', '.join(shown)})"
+    name, args, _, client = entry
+    message = text(entry) if isinstance(name, str) or isinstance(args, Request) else args
     kind = "call" if client is not None else "cast" if isinstance(name, str) or name.label == "cast" else name.label
     return In(message, kind, caller(client))
 

@@ -186,7 +186,7 @@ class DynamicSupervisor(GenServer[Crowd]):
     @call
     def _start_child(self, state: Crowd, spec: ChildSpec[Any]) -> Any:
         if state.max_children is not None and state.count >= state.max_children:
-            return Refuse(MaxChildren(f"{self!r} has {state.count} children, and max_children={state.max_children}"))
+            return Refuse(MaxChildren(f"{state.me.label()!r} has {state.count} children, and max_children={state.max_children}"))
         args = state.extra_arguments + spec.args if state.extra_arguments else spec.args
         note = state.note(spec, args)
         if isinstance(spec.start, ServerMeta):
@@ -214,7 +214,7 @@ class DynamicSupervisor(GenServer[Crowd]):
     async def _terminate_child(self, state: Crowd, process: Process) -> object:
         note = process.record
         if type(note) is not _Note or note.crowd is not state:
-            return Refuse(NotFound(f"{process!r} is no child of {self!r}"))
+            return Refuse(NotFound(f"{process.label()!r} is no child of {state.me.label()!r}"))
         await _stop(state, [(process, note)])
         return None
 
