@@ -40,9 +40,10 @@ class Replied:
 class TaskExit(CallExit):
     """The awaited task ended without a value. `reason` says of what; an error of its function is the `__cause__`."""
 
-    def __init__(self, task: Any, reason: object, request: str = "await_") -> None:
+    def __init__(self, task: Any, reason: object, request: str = "await_", timeout: float | None = None) -> None:
         super().__init__(_why(task, reason), server=task, request=request, reason=reason)
         self.task = task
+        self.timeout = timeout
         if isinstance(reason, Crash):
             self.__cause__ = reason.error
 

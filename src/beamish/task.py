@@ -392,9 +392,9 @@ class Task(Generic[T_co]):
     def _failure(self, request: str, timeout: float | None) -> TaskExit | TaskTimeout:
         if self._outcome == DOWN:
             self._take()
-            return TaskExit(self, self._value, request)
+            return TaskExit(self, self._value, request, timeout)
         if self._closed:
-            return TaskExit(self, NOPROC, request)
+            return TaskExit(self, NOPROC, request, timeout)
         self._give_up()
         return TaskTimeout.after(self, timeout, request)
 

@@ -31,6 +31,7 @@ from beamish import (
     Down,
     Exit,
     Exited,
+    Failed,
     FailedToStart,
     GenServer,
     Ignore,
@@ -41,13 +42,17 @@ from beamish import (
     NoConnection,
     NoProc,
     Normal,
+    Ok,
     Pid,
     Ref,
+    Replied,
     Reply,
     Shutdown,
     StartError,
     Stop,
     SupervisorError,
+    TaskExit,
+    TaskTimeout,
     TimedOut,
 )
 from beamish.testing import ManualClock, settle as turns
@@ -161,6 +166,14 @@ def n(value: Any) -> Any:
             return "DOWN", n(ref), "process", _watched(target), n(reason)
         case TimedOut():
             return "timeout"
+        case Ok(value=found):
+            return "ok", n(found)
+        case Failed(reason=reason, input=None):
+            return "exit", n(reason)
+        case Failed(reason=reason, input=item):
+            return "exit", (n(item), n(reason))
+        case Replied(ref=ref, value=found):
+            return n(ref), n(found)
         case Pid():
             name = getattr(value, "name", None)
             return f"pid:{name}" if name is not None and beamish.alive(value) else "PID"
@@ -230,6 +243,8 @@ def _returned(value: Answer[Any] | Init | Ignore) -> Any:
 
 def _call_exit(error: CallExit) -> Any:
     """`{reason, {GenServer, :call, [server, request, timeout]}}`, from what the error says about itself."""
+    if isinstance(error, TaskExit | TaskTimeout):
+        return _task_exit(error)
     server = error.server
     timeout = "infinity"
     if isinstance(server, GenServer):
@@ -237,6 +252,14 @@ def _call_exit(error: CallExit) -> Any:
         timeout = "infinity" if seconds is None else n(round(seconds * 1000))
         server = server if server._name is None else server._name
     return n(error.reason), (Alias("GenServer"), "call", [n(server), n(_request(error.request)), timeout])
+
+
+def _task_exit(error: TaskExit | TaskTimeout) -> Any:
+    """`{reason, {Task, :await, [task, timeout]}}`; of a stream `{:timeout, {Task.Supervised, :stream, [timeout]}}`, a charlist."""
+    timeout = "infinity" if error.timeout is None else round(error.timeout * 1000)
+    if error.request == "async_stream":
+        return n(error.reason), (Alias("Task.Supervised"), "stream", Alias(f"'{chr(int(timeout))}'"))
+    return n(error.reason), (Alias("Task"), error.request.rstrip("_"), ["task", timeout])
 
 
 def _request(text: str) -> Any:
