@@ -388,6 +388,58 @@ class TestTheAgent:
         assert await total.get(lambda sum: sum) == 3
 
 
+class TestAWorkflow:
+    async def test_linked_anonymous_with_functions(self) -> None:
+        agent = await Agent[dict[str, str]].start_link(dict)
+        me = beamish.info()
+        assert me is not None
+        assert agent.pid() in me.links
+        await agent.update(lambda state: {**state, "hello": "world"})
+        assert await agent.with_timeout(3.0).get(lambda state: state["hello"]) == "world"
+        assert await agent.with_timeout(3.0).get_and_update(lambda state: (state["hello"], {})) == "world"
+        assert await agent.get(lambda state: state) == {}
+        await agent.stop()
+        assert agent.pid() is None
+
+    async def test_not_linked_named_with_functions_and_their_arguments(self) -> None:
+        def put(state: dict[str, str], key: str, value: str) -> dict[str, str]:
+            return {**state, key: value}
+
+        def pop(state: dict[str, str], key: str) -> tuple[str, dict[str, str]]:
+            return state.pop(key), state
+
+        agent = Agent[dict[str, str]]("agent")
+        await agent.start(dict)
+        pid = agent.pid()
+        assert pid is not None
+        found = beamish.info(pid)
+        assert found is not None
+        assert found.registered_name == "agent"
+        agent.cast(put, "hello", value="world")
+        assert await agent.get(dict.get, "hello") == "world"
+        assert await agent.get_and_update(pop, "hello") == "world"
+        assert await agent.get(lambda state: state) == {}
+        await agent.stop()
+        assert beamish.info(pid) is None
+
+    async def test_new_code_gives_a_new_state_by_a_function(self) -> None:
+        agent = await Agent[dict[str, str]].start_link(dict)
+        await sys.suspend(agent)
+        await sys.change_code(agent, "1.0", lambda state: {**state, "hello": "world"})
+        await sys.resume(agent)
+        assert await agent.get(lambda state: state["hello"]) == "world"
+        await agent.stop()
+
+    async def test_a_function_that_raises_leaves_the_old_state(self) -> None:
+        agent = await Agent[dict[str, str]].start_link(dict)
+        await sys.suspend(agent)
+        with pytest.raises(ValueError, match="boom"):
+            await sys.change_code(agent, "1.0", boom)
+        await sys.resume(agent)
+        assert await agent.get(lambda state: state) == {}
+        await agent.stop()
+
+
 class Numbers(Agent[int], restart="transient", shutdown=1.0):
     """Gives out numbers."""
 
