@@ -390,6 +390,7 @@ class TestTheAgent:
 
 class TestAWorkflow:
     async def test_linked_anonymous_with_functions(self) -> None:
+        beamish.current()  # a process, so that the link has two ends
         agent = await Agent[dict[str, str]].start_link(dict)
         me = beamish.info()
         assert me is not None
