@@ -358,6 +358,12 @@ class TestAFailedStart:
         assert log == ["init a", "init b", "terminate b", "terminate a"]
         assert beamish.whereis("a") is None
 
+    async def test_by_a_name_that_is_taken(self) -> None:
+        await Noting("n").start("other")
+        with capture_crashes(), pytest.raises(StartError, match=r"init raised AlreadyStarted: the name 'n' is taken by Noting\('n'\)"):
+            await application.start(Tree(_server))
+        await Noting("n").stop()
+
     async def test_the_process_that_asked_for_it_lives(self) -> None:
         def fail() -> Any:
             raise ValueError("no")
@@ -685,6 +691,26 @@ class TestAtTheSameTime:
         assert log == ["start", "stopped", "start"]
         await application.stop_all()
 
+    async def test_a_start_waits_for_the_last_words_of_one_that_has_ended_by_itself(self) -> None:
+        gate = asyncio.Event()
+
+        class Slow(Phased):
+            async def prep_stop(self, state: Any) -> None:
+                await gate.wait()
+
+        await application.start(Slow)
+        with capture_crashes():
+            beamish.exit("p", KILL)
+            await settle()
+        assert running() == ["slow"]
+        starting = asyncio.ensure_future(application.start(Slow))
+        await settle()
+        assert not starting.done()
+        gate.set()
+        await starting
+        assert log.count("start slow") == 2
+        await application.stop(Slow)
+
     async def test_an_application_may_start_another(self) -> None:
         class Parent(Application):
             async def start(self) -> Any:
@@ -958,6 +984,21 @@ class TestRun:
 
         with capture_crashes(), pytest.raises(ValueError, match="crash"):
             beamish.run(main, watchdog=None)
+
+    def test_a_main_that_does_not_listen_ends_so_all_the_same(self) -> None:
+        async def main() -> str:
+            beamish.flag(trap_exit=True)
+            await application.start(Db, "permanent")
+            beamish.exit("pool", KILL)
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                log.append("cancelled")
+            return "went on"
+
+        with capture_crashes(), pytest.raises(ApplicationTerminated):
+            beamish.run(main, watchdog=None)
+        assert log[-1] == "cancelled"
 
     def test_killed_main(self) -> None:
         async def main() -> None:

@@ -21,7 +21,7 @@ from beamish._runtime.ids import Pid
 from beamish._runtime.process import DEAD, MonitorRef, Process
 from beamish._runtime.signals import Exited
 from beamish.child_spec import Restart, validate
-from beamish.errors import BadReturn, StartError
+from beamish.errors import AlreadyStarted, BadReturn, StartError
 from beamish.gen_server import GenServer
 from beamish.process import find
 from beamish.supervisor import Supervisor
@@ -35,7 +35,7 @@ _log = logging.getLogger("beamish.application")
 class Running:
     """One application, from its start to its end."""
 
-    __slots__ = ("app", "over", "requested", "state", "tree", "type", "up")
+    __slots__ = ("app", "leaving", "over", "requested", "state", "tree", "type", "up")
 
     tree: Process
 
@@ -44,6 +44,7 @@ class Running:
         self.type: Restart = type
         self.state: Any = None  # the application's own
         self.requested = False  # whether somebody has asked for its end
+        self.leaving = False  # whether it is on its way, asked for or not
         self.up = up
         self.over = over
 
@@ -73,7 +74,7 @@ class ApplicationMaster(GenServer[Running]):
                 await _done(running.app.start_phase(phase, args))
         except BaseException as error:
             await _undo(me)
-            if isinstance(error, StartError):
+            if isinstance(error, StartError) and not isinstance(error, AlreadyStarted):
                 return Stop(error.reason)
             raise
         if running.tree.status == DEAD:
@@ -92,6 +93,7 @@ class ApplicationMaster(GenServer[Running]):
         return None
 
     async def terminate(self, state: Running, reason: Any) -> None:
+        state.leaving = True
         app, kept = state.app, state.state
         try:
             kept = await _done(app.prep_stop(kept))

@@ -169,13 +169,11 @@ async def _main(main: Any, watchdog: float | None) -> Any:
             break
     dog = _watchdog.Watchdog(watchdog) if watchdog is not None else None
     application.ends_with_applications(me)
+    value = None
     try:
-        return await _body(main)
+        value = await _body(main)
     except asyncio.CancelledError:
-        ended = me.reason if me.status == EXITING else None
-        if isinstance(ended, Shutdown):
-            return None  # asked to end, by a signal or by exit()
-        if not isinstance(ended, Crash):
+        if me.status != EXITING or not isinstance(me.reason, Shutdown | Crash):
             raise
     finally:
         try:
@@ -183,7 +181,9 @@ async def _main(main: Any, watchdog: float | None) -> Any:
         finally:
             if dog is not None:
                 dog.stop()
-    raise ended.error  # of what main was linked to, or of an application that it may not outlive
+    if me.status == EXITING and isinstance(me.reason, Crash):
+        raise me.reason.error  # of what main was linked to, or of an application that it may not outlive
+    return value  # None when it was asked to end, by a signal or by exit()
 
 
 async def _body(main: Any) -> Any:

@@ -183,7 +183,7 @@ async def ensure_all_started(*apps: AnApplication, type: Restart = "temporary") 
     """
     started: list[Application] = []
     try:
-        for app in _order([_instance(one) for one in apps]):
+        for app in _order(apps):
             if not _table().runs(app) and await _start(app, type):
                 started.append(app)  # noqa: PERF401  # one at a time: what is needed first
     except BaseException:
@@ -233,9 +233,9 @@ async def _start(app: Application, type: Restart) -> bool:
         if running is None:
             await _joined(app)
             return False
-        if not running.requested:
+        if not running.leaving:
             raise ApplicationAlreadyStarted(running.master, app.name)
-        await awaited(MonitorRef(None, there, there), None)  # it is being stopped
+        await awaited(MonitorRef(None, there, there), None)
     running = Running(app, type, table.up, table.over)
     try:
         # Under the root, so that a start that fails raises here instead of ending the process that asks for it.
@@ -243,7 +243,7 @@ async def _start(app: Application, type: Restart) -> bool:
     except StartError as failed:
         raise StartError(failed.reason, app) from failed.__cause__
     except BaseException:
-        running.requested = True  # given up by us, not ended by itself
+        running.requested = running.leaving = True  # given up by us, not ended by itself
         raise
     return True
 
@@ -260,7 +260,7 @@ async def _stop(name: str) -> None:
     running = _table().running.get(name)
     if running is None:
         return
-    running.requested = True
+    running.requested = running.leaving = True
     try:
         await gen.stop(running.master, NORMAL)
     except CallExit as error:
@@ -318,7 +318,7 @@ class _Table:
 
     def runs(self, app: AnApplication) -> bool:
         running = self.running.get(app.name)
-        return running is not None and not running.requested
+        return running is not None and not running.leaving
 
     def up(self, running: Running) -> None:
         self.running[running.app.name] = running
@@ -373,21 +373,22 @@ def _found(app: AnApplication) -> Running:
     return running
 
 
-def _order(apps: Iterable[Application]) -> list[Application]:
+def _order(apps: Iterable[AnApplication]) -> list[Application]:
     """These and all that they need, each after what it needs."""
     found: dict[str, Application] = {}
     path: list[str] = []
 
-    def visit(app: Application) -> None:
-        if app.name in path:
-            raise DependencyCycle(tuple(path[path.index(app.name) :]))
-        if app.name in found:
+    def visit(one: AnApplication) -> None:
+        if one.name in path:
+            raise DependencyCycle(tuple(path[path.index(one.name) :]))
+        if one.name in found:
             return
+        app = _instance(one)
         path.append(app.name)
         for needed in app.applications:
-            visit(_instance(needed))
+            visit(needed)
         found[path.pop()] = app
 
-    for app in apps:
-        visit(app)
+    for one in apps:
+        visit(_checked(one))
     return list(found.values())
