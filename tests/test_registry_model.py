@@ -80,7 +80,7 @@ class Registries(RuleBasedStateMachine):
     def left(self, member: Member, key: Any, rows: list[tuple[Any, Member, Any]]) -> None:
         """`member` took back what is missing in `rows`."""
         if len(rows) < len(self.rows) and not any(one is member and other == key for other, one, _ in rows):
-            self.heard.append(Unregistered(self.registry, key, member.pid()))  # type: ignore[arg-type]
+            self.heard.append(Unregistered(self.registry, key, member.pid()))
         self.rows = rows
         if not any(one is member for _, one, _ in rows):
             self.owners.pop(member, None)
@@ -105,7 +105,7 @@ class Registries(RuleBasedStateMachine):
         owner = self.run(one.do(lambda: self.registry.register(key, value)))
         assert self.owners.setdefault(one, owner) is owner, "one partition for a process, as long as it has a key"
         self.rows.append((key, one, value))
-        self.heard.append(Registered(self.registry, key, one.pid(), value))  # type: ignore[arg-type]
+        self.heard.append(Registered(self.registry, key, one.pid(), value))
 
     @precondition(lambda self: self.members)
     @rule(data=st.data(), key=st.sampled_from(KEYS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast as as_type
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast as as_type
 
 from beamish._runtime.ids import Pid
 from beamish._runtime.process import Process
@@ -42,19 +42,19 @@ class AlreadyRegistered(BeamishError):
 
 
 @dataclass(frozen=True, slots=True)
-class Registered(Generic[K, V]):
+class Registered:
     """What a registry's listeners are sent: `pid` is registered under `key` now."""
 
-    registry: Registry[K, V]
-    key: K
+    registry: Registry[Any, Any]
+    key: Any
     pid: Pid
-    value: V
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Unregistered(Generic[K, V]):
+class Unregistered:
     """What a registry's listeners are sent: `pid` took all back that it had under `key`. Not when it ends: monitor it for that."""
 
-    registry: Registry[K, V]
-    key: K
+    registry: Registry[Any, Any]
+    key: Any
     pid: Pid

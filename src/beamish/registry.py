@@ -50,7 +50,7 @@ V = TypeVar("V")
 T = TypeVar("T")
 
 #: What `match` and its kin compare values with, as `receive` does messages: a class, a predicate, or a value to be equal to.
-Pattern: TypeAlias = "Callable[[V], object] | type[Any] | UnionType | V"
+Pattern: TypeAlias = "Callable[[V], object] | type[object] | UnionType | V"
 
 _TABLES = (Unique, Duplicate)
 _log = logging.getLogger("beamish.registry")
