@@ -1,0 +1,340 @@
+"""Random trees of supervisors under random faults, held against a model that was written from OTP's manual (tests/supervision).
+
+A program is data: a tree, and steps. Each step is done to the model and to the real tree, on a clock that is moved by hand; then the
+traces, the answers, the living processes and what each supervisor says of its children must be the same. At the end nothing may be left.
+EXAMPLES=20000 in the environment looks further than every run does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
+
+import beamish
+from beamish import telemetry
+from beamish.testing import ManualClock, World, capture_crashes
+from conftest import both_roads
+from supervision import model, simulation
+from supervision.real import Branch, Real, Run, answer, idle, name_of, projected
+from supervision.simulation import Spec, Tree
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+IDS = "abc"
+
+
+def possible(spec: Spec) -> Spec:
+    """Without what contradicts itself, and without what is a race in OTP too."""
+    if not spec.traps:
+        spec = replace(spec, stops_in=None)
+    if spec.restart == "permanent":
+        spec = replace(spec, significant=False)
+    return replace(spec, timeout=None if spec.by_function else spec.timeout, named=spec.named and not spec.traps)
+
+
+def without_significant(tree: Tree) -> Tree:
+    """The flag means something only where there is an automatic shutdown, and is refused elsewhere."""
+    if tree.auto_shutdown != "never":
+        return tree
+    return replace(tree, children=tuple(replace(one, significant=False) for one in tree.children))
+
+
+@cache
+def workers(id: str) -> st.SearchStrategy[Spec]:
+    plans = st.lists(st.sampled_from(["ok", "ok", "fail", "ignore"]), max_size=5).map(lambda plan: ("ok", *plan) if plan else ())
+    return st.builds(
+        Spec,
+        id=st.just(id),
+        restart=st.sampled_from(["permanent", "transient", "temporary"]),
+        shutdown=st.sampled_from([5.0, 1.3, None, "brutal_kill"]),
+        traps=st.booleans(),
+        starts_in=st.sampled_from([None, None, 0.0, 1.7]),
+        stops_in=st.sampled_from([None, None, 0.0, 0.7, 3.1]),
+        plan=st.one_of(st.just(()), st.just(()), plans, plans, st.sampled_from([("fail",), ("ignore",), ("ok", "fail", "fail", "fail")])),
+        timeout=st.sampled_from([None, None, 1.1, 2.9]),
+        by_function=st.booleans(),
+        named=st.booleans(),
+        significant=st.booleans(),
+    ).map(possible)
+
+
+@cache
+def branches(id: str, depth: int) -> st.SearchStrategy[Spec]:
+    return st.builds(
+        Spec,
+        id=st.just(id),
+        restart=st.sampled_from(["permanent", "permanent", "transient", "temporary"]),
+        shutdown=st.sampled_from([None, None, 5.0, 1.3, "brutal_kill"]),
+        tree=trees(depth),
+        by_function=st.booleans(),
+        timeout=st.sampled_from([None, None, None, 2.3]),
+        significant=st.booleans(),
+    ).map(possible)
+
+
+@cache
+def specs(id: str, depth: int) -> st.SearchStrategy[Spec]:
+    return st.one_of(workers(id), workers(id), branches(id, depth - 1)) if depth else workers(id)
+
+
+@cache
+def trees(depth: int) -> st.SearchStrategy[Tree]:
+    return st.builds(
+        Tree,
+        strategy=st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"]),
+        max_restarts=st.sampled_from([3, 2, 1, 5, 0] if depth < 2 else [5, 3, 20, 1]),
+        max_seconds=st.sampled_from([5.0, 1.0, 5.0]),
+        auto_shutdown=st.sampled_from(["never", "never", "any_significant", "all_significant"]),
+        children=st.one_of([st.tuples(*(specs(id, depth) for id in IDS[:n])) for n in ((1, 2, 3, 3, 0) if depth < 2 else (2, 3, 3))]),
+    ).map(without_significant)
+
+
+number = st.integers(0, 11)
+waits = st.sampled_from([None, None, None, 0.0, 0.45, 1.05])
+verbs = st.one_of(
+    st.tuples(st.sampled_from(["terminate_child", "terminate_child", "restart_child", "delete_child"]), number),
+    st.tuples(st.just("start_child"), st.one_of([specs(id, 1) for id in "xyzab"])),
+    st.tuples(st.sampled_from(["which_children", "count_children"])),
+)
+signals = st.lists(st.tuples(number, st.sampled_from(["kill", "kill", "boom", "shutdown", "normal"])), min_size=1, max_size=3)
+acts = st.one_of(
+    st.tuples(st.just("signals"), signals),
+    st.tuples(st.just("fail"), number),
+    st.tuples(st.just("leave"), number, st.sampled_from(["normal", "shutdown", "boom"])),
+    st.tuples(st.just("stop"), number, st.sampled_from(["normal", "shutdown", "boom"])),
+    st.tuples(st.just("ask"), number, st.lists(verbs, min_size=1, max_size=3)),
+    st.tuples(st.just("ask"), number, st.lists(verbs, min_size=1, max_size=2)),
+    st.tuples(st.just("kill and ask"), number, number, st.lists(verbs, min_size=1, max_size=2)),
+    st.tuples(st.just("pass"), st.sampled_from([1.0, 4.0, 5.0, 6.0])),
+)
+steps = st.lists(st.tuples(acts, waits), min_size=1, max_size=12)
+
+
+# --- both together ----------------------------------------------------------------------------------------------------
+
+START = 1000.23
+#: How many attempts to restart come before each request that is asked together with a death: OTP's scheduler may choose.
+HOLDS = [(0, 0), (1, 0), (1, 1), (0, 1), *((a, b) for a in range(5) for b in range(5) if max(a, b) > 1)]
+
+
+class Played:
+    """The model, as far as the program has come."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.sim = simulation.Simulation(START)
+        self.requests: list[model.Request] = []
+        root = Spec("root", tree=tree)
+        self.root = model.Supervisor(self.sim, self.sim.number((), "root"), root, None)
+        self.took = self.sim.quiesce()
+
+    def pick(self, number: int, kind: type[simulation.Proc] = simulation.Proc, *, root: bool = False) -> Any:
+        found = [proc for proc in model.living(self.sim) if isinstance(proc, kind) and (proc is not self.root or root)]
+        return found[number % len(found)] if found else None
+
+    def child(self, sup: model.Supervisor, number: int) -> Any:
+        found = [one.proc for one in sup.children if one.proc is not None and one.proc.alive]
+        return found[number % len(found)] if found else None
+
+    def step(self, act: tuple[Any, ...], wait: float | None, holds: tuple[int, ...]) -> tuple[list[tuple[Any, ...]], float]:
+        """Do it to the model. What is to be done to the real one, in terms of who; and how long to wait then."""
+        todo = list(self._act(act, holds))
+        if wait is None:
+            return todo, self.sim.quiesce()
+        self.sim.advance(wait)
+        return todo, wait
+
+    def _act(self, act: tuple[Any, ...], holds: tuple[int, ...]) -> Any:
+        match act:
+            case ("signals", signals):
+                first = self.pick(signals[0][0], root=signals[0][0] == 11)
+                if first is None:
+                    return
+                family = first.parent or first
+                for number, reason in signals:
+                    target = self.child(family, number) if family is not first else first
+                    if target is not None:
+                        target.signal(reason)
+                        yield "exit", target.who, reason
+            case ("fail" | "leave" as how, number, *rest):
+                worker = self.pick(number, simulation.Worker)
+                if worker is not None:
+                    reason = rest[0] if rest else "boom"
+                    worker.end(reason)
+                    yield how, worker.who, reason
+            case ("stop", number, reason):
+                target = self.pick(number, root=number == 11)
+                if isinstance(target, simulation.Worker):
+                    target.end(reason)
+                    yield "stop worker", target.who, reason
+                elif target is not None:
+                    yield self.ask(target, ("stop", reason), 0)
+            case ("ask", number, verbs):
+                sup = self.pick(number, model.Supervisor, root=True)
+                if sup is not None:
+                    for verb in verbs:
+                        yield self.ask(sup, verb, 0)
+            case ("kill and ask", number, which, verbs):
+                sup = self.pick(number, model.Supervisor, root=True)
+                target = None if sup is None else self.child(sup, which)
+                if target is not None:
+                    target.signal("kill")
+                    yield "exit", target.who, "kill"
+                    for verb, hold in zip(verbs, holds, strict=False):
+                        yield self.ask(sup, verb, hold)
+            case ("pass", seconds):
+                self.sim.advance(seconds)
+                yield "pass", seconds
+
+    def ask(self, sup: model.Supervisor, verb: tuple[Any, ...], hold: int) -> tuple[Any, ...]:
+        if isinstance(verb[-1], int):  # one of the children, or nobody
+            ids = [*(child.spec.id for child in sup.children), "nobody"]
+            verb = verb[0], ids[verb[1] % len(ids)]
+        if isinstance(verb[-1], Spec) and sup.tree.auto_shutdown == "never":
+            verb = verb[0], replace(verb[1], significant=False)
+        self.requests.append(model.request(sup, *verb, hold=hold))
+        return "ask", sup.who, *verb
+
+    def seen(self) -> Any:
+        """What the real one must look like now."""
+        sim = self.sim
+        trees = {proc.who: self.children(proc) for proc in model.living(sim) if isinstance(proc, model.Supervisor) and proc.receiving}
+        names = {proc.who: name_of(proc.spec, proc.who[:-1]) for proc in sim.procs}
+
+        def named(answer: Any) -> Any:
+            """As callers see it: a child that has a name by its name, others by pid."""
+            if isinstance(answer, list):
+                return [*map(named, answer)]
+            if isinstance(answer, tuple):
+                name = names.get(answer) if answer and isinstance(answer[0], tuple) else None
+                return name or tuple(map(named, answer))
+            return answer
+
+        return {
+            "alive": {proc.who for proc in model.living(sim)},
+            "answers": [named(request.result) for request in self.requests],
+            "events": projected(sim.events),
+            "trees": {who: (named(told[0]), told[1]) for who, told in trees.items()},
+        }
+
+    @staticmethod
+    def children(sup: model.Supervisor) -> Any:
+        def result(steps: Any) -> Any:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                return stop.value
+
+        return result(sup.which_children()), result(sup.count_children())
+
+
+def replay(tree: Tree, steps: list[Any], holds: list[tuple[int, ...]]) -> Played:
+    played = Played(tree)
+    for (act, wait), hold in zip(steps, holds, strict=True):
+        played.step(act, wait, hold)
+    return played
+
+
+async def play(tree: Tree, steps: list[Any], inline: bool) -> None:
+    """One program, in both."""
+    clock = ManualClock(START)
+    async with World(clock, inline=inline) as world:
+        run = Run(clock)
+        telemetry.attach_many("supervisor model", ["beamish.process.start", "beamish.process.stop"], run.told, None)
+        try:
+            await _play(tree, steps, world, run)
+        except BaseException:
+            for pid in run.pids.values():  # what waits for the clock would wait for ever
+                beamish.exit(pid, beamish.KILL)
+            await world.clock.advance(1000.0)
+            raise
+        finally:
+            telemetry.detach("supervisor model")
+        await check_leaks(world)
+
+
+async def _play(tree: Tree, steps: list[Any], world: World, run: Run) -> None:
+    played = Played(tree)
+    real = Real(run)
+    starting = asyncio.ensure_future(answer(run, Branch.start(run, (), Spec("root", tree=tree))))
+    await world.clock.advance(played.took)
+    await idle()
+    assert starting.done()
+    if played.root.acked != ("ok",):
+        assert starting.result() == played.root.acked
+    same(await real.seen(played.seen()), played.seen(), "start")
+    holds: list[tuple[int, ...]] = []
+    for number, (act, wait) in enumerate(steps):
+        todo, took = played.step(act, wait, HOLDS[0])
+        before = sum(real.do(what) for what in todo)
+        await world.clock.advance(before + took)
+        await idle()
+        expected = played.seen()
+        seen = await real.seen(expected)
+        chosen = HOLDS[0]
+        if seen != expected and act[0] == "kill and ask":
+            for hold in HOLDS[1:]:
+                other = replay(tree, steps[: number + 1], [*holds, hold])
+                if await real.seen(other.seen()) == other.seen():
+                    played, chosen = other, hold
+                    break
+        holds.append(chosen)
+        same(await real.seen(played.seen()), played.seen(), (number, act))
+    await finish(played, world, run)
+
+
+def same(seen: dict[str, Any], expected: dict[str, Any], where: Any) -> None:
+    """That they are equal; if not, with what of it is not."""
+    if seen == expected:
+        return
+    told = [f"at {where}:"]
+    for key in expected:
+        one, other = seen[key], expected[key]
+        if one == other:
+            continue
+        if isinstance(other, dict):
+            keys = [name for name in one | other if one.get(name) != other.get(name)]
+            told += [f"  {key} of {name}: {one.get(name)}\n    expected {other.get(name)}" for name in keys]
+        else:
+            told.append(f"  {key}: {one}\n    expected {other}")
+    raise AssertionError("\n".join(told))
+
+
+async def finish(played: Played, world: World, run: Run) -> None:
+    """Stop what is left, and give everybody the time to go."""
+    for who in played.seen()["alive"]:
+        if len(who) == 1:
+            stopping = asyncio.ensure_future(answer(run, beamish.stop(run.pids[who], beamish.SHUTDOWN)))
+            stopping.add_done_callback(lambda done: done.result())
+    await world.clock.advance(1000.0)
+    await idle()
+
+
+async def check_leaks(world: World) -> None:
+    node = world.node
+    assert list(node.procs) == [node.root]
+    assert (node.names, len(node.wheel), list(node.ghosts), node.awaited, list(node.adopted), list(node.runq)) == ({}, 0, [], {}, [], [])
+    assert not any(table.waiting for table in node.timeouts._tables.values())
+    assert not node.root.links
+    assert asyncio.all_tasks() == {asyncio.current_task(), node.keeper}
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+@both_roads
+@settings(max_examples=int(os.environ.get("EXAMPLES", "100")), deadline=None, suppress_health_check=list(HealthCheck))
+@given(tree=trees(2), steps=steps)
+def test_any_tree_does_what_the_manual_says(inline: bool, tree: Tree, steps: list[Any]) -> None:
+    before = descriptors()
+    with capture_crashes():
+        try:
+            asyncio.run(play(tree, steps, inline))
+        except simulation.Ambiguous:
+            assume(False)
+    assert descriptors() == before
