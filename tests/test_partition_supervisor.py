@@ -136,7 +136,7 @@ class TestStart:
         other = shelves.whereis_name(1)
         with capture_crashes(), pytest.raises(ServerDown):
             await shelves.at(0).crash()
-        await settle()
+        await shelves.at(1).started()
         assert shelves.whereis_name(1) not in (None, other)
 
     async def test_a_partition_that_does_not_start_ends_the_others(self) -> None:

@@ -345,9 +345,10 @@ class _Table:
 
 def _table() -> _Table:
     node = here()
-    if node.applications is None:
-        node.applications = _Table(node)
-    return as_type(_Table, node.applications)
+    table: _Table | None = node.shelf.get(_Table)
+    if table is None:
+        table = node.shelf[_Table] = _Table(node)
+    return table
 
 
 def ends_with_applications(main: Process) -> None:
