@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beamish import KILL, NORMAL, SHUTDOWN, Client, Exit, GenServer, Ignore, NoReply, Stop, current, exit
+from beamish import KILL, NORMAL, SHUTDOWN, At, Client, Exit, GenServer, Ignore, NoReply, Registry, Stop, Via, current, exit, node
 from conformance.words import out, try_
 
 REASONS = {"normal": NORMAL, "shutdown": SHUTDOWN}
@@ -54,6 +54,10 @@ async def scenario() -> None:
     await p.stop()
     out("dead pid ->", await try_(lambda: p.call("x")))
     out("absent atom ->", await try_(lambda: S("absent").call("x")))
+    out("absent {name, node()} ->", await try_(lambda: S(At("absent", node())).call("x")))
+    registry = await Registry[str, None]("R").start_link(keys="unique")
+    out("absent via ->", await try_(lambda: S(Via(registry, "absent")).call("x")))
+    out("other node ->", await try_(lambda: S(At("absent", "x@nowhere")).call("x")))
     p = await S.start(0)
     await p.call(("call_self", None))
     me = await S("me").start(0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beamish import Client, Continue, Down, GenServer, Init, Ref, current, flag, monitor, send
+from beamish import At, Client, Continue, Down, GenServer, Init, MultiCall, Ref, Registry, Via, current, flag, monitor, node, send
 from beamish.sys import get_state
 from conformance.words import down, exit_of, out, sec, try_
 from conformance.words_more import ok
@@ -32,13 +32,24 @@ class C(GenServer[int]):
         return Init(0, then=Continue("x"))
 
 
+def answers(found: MultiCall[Any]) -> Any:
+    return found.replies, found.bad_nodes
+
+
 async def scenario() -> None:
     d = await S.start()
     await d.stop()
     out("cast dead pid", ok(d.cast("x")))
     out("cast absent atom", ok(S("absent").cast("x")))
+    registry = await Registry[str, None]("R").start_link(keys="unique")
+    out("cast absent via", ok(S(Via(registry, "absent")).cast("x")))
+    out("cast absent {name,node}", ok(S(At("absent", node())).cast("x")))
+    out("abcast", "abcast" if S("absent").abcast("x", nodes=[node(), "no@where"]) is None else "not None")
     p = await S("srv").start_link()
-    p.cast("hello")
+    out("multi_call local", answers(await p.multi_call("q", nodes=[node()], timeout=0.5)))
+    out("multi_call local + bad node", answers(await p.multi_call("q", nodes=[node(), "no@where"], timeout=0.5)))
+    out("multi_call absent name", answers(await S("absent").multi_call("q", nodes=[node()], timeout=0.5)))
+    p.abcast("hello", nodes=[node()])
     await get_state(p)
     sec("order of one sender's messages is kept across call/cast/send")
     p.cast(1)

@@ -45,6 +45,7 @@ from beamish import (
     Ok,
     Pid,
     Ref,
+    Registry,
     Replied,
     Reply,
     Shutdown,
@@ -54,6 +55,7 @@ from beamish import (
     TaskExit,
     TaskTimeout,
     TimedOut,
+    Via,
 )
 from beamish.testing import ManualClock, settle as turns
 
@@ -182,6 +184,8 @@ def n(value: Any) -> Any:
         case GenServer():
             pid = value.pid()
             return "PID" if pid is None else n(pid)
+        case Via(module=Registry() as registry, key=key):
+            return "via", Alias("Registry"), (Alias(registry._name), n(key))
         case BaseException():
             return _error(value)
         case Answer() | Init() | Ignore():
