@@ -53,7 +53,7 @@ class Node:
     """The runtime of one event loop. `inline=False` sends every call through the mailbox: same traces, for tests."""
 
     __slots__ = (
-        "adopted", "applications", "armed", "at_end", "awaited", "budget", "burying", "clock", "closers", "closing", "current",
+        "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closers", "closing", "current",
         "dead", "depth", "floor", "freeze", "ghosts", "grant", "half", "inline", "keeper", "key", "limit", "loop", "marked",
         "names", "pool", "procs", "root", "runq", "scratch", "shelf", "since", "thread", "timeouts", "wheel",
     )  # fmt: skip
@@ -83,7 +83,6 @@ class Node:
         self.burying = False
         self.ghosts: dict[Process, None] = {}  # dead ones whose code still runs: only then do sends look at who is sending
         self.adopted: dict[asyncio.Task[Any], TaskProcess] = {}
-        self.applications: Any = None  # what `application` keeps for this loop
         self.shelf: dict[Any, Any] = {}  # what other layers keep for this loop
         self.awaited: dict[object, list[asyncio.Future[None]]] = {}  # names, or processes in their init, that somebody waits for
         self.scratch: list[Context] = []  # empty contexts for `init`, which seldom leaves anything in one
