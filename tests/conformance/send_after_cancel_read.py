@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from beamish import Cancelled, Ref, cancel_timer, current, monotonic, read_timer, register, send_after, spawn
+from beamish import Cancelled, Ref, cancel_timer, current, info, monotonic, read_timer, register, send_after, spawn
 from conformance.words import flush, out, settle, sleep
-from conformance.words_more import mailbox_length, ok, raised
+from conformance.words_more import ok, raised
 
 
 async def scenario() -> None:
     me = current()
     r = send_after(0.03, me, "a")
     out("read is an integer <= 30", 0 <= read_timer(r) <= 0.03)
-    out("nothing yet", ("message_queue_len", await mailbox_length()))
+    found = info(me)
+    assert found is not None
+    out("nothing yet", ("message_queue_len", found.message_queue_len))
     await sleep(60)
     out("fired", await flush())
     out("read after firing", read_timer(r))

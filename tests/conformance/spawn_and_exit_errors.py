@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from beamish import SHUTDOWN, Exit, alive, exit, monitor, spawn, spawn_link
-from conformance.words import down, in_proc, out, settle, sleep
+from beamish import SHUTDOWN, Agent, Exit, Task, alive, exit, info, monitor, spawn, spawn_link, sys
+from conformance.words import down, in_proc, out, sec, settle, sleep
 
 
 async def scenario() -> None:
@@ -49,7 +49,30 @@ async def scenario() -> None:
     await settle()
     out("Process.exit to a dead pid", exit(d, "boom"))
     out("alive?", alive(d))
+    out("info of dead", info(d))
+    a = await Agent[int].start_link(lambda: 1)
+    await sys.suspend(a)
+    await sys.resume(a)
+    out("hibernate keeps mailbox", await a.get(lambda state: state))
+
+    sec("spawn_monitor reason shapes for tasks and agents started plain")
+
+    async def raises_later() -> None:
+        await sleep(20)
+        raises()
+
+    out("Task.start raise", await down(monitor(Task.start(raises_later))))
+
+    async def starts_task() -> None:
+        Task.start_link(exits)
+        await sleep(100)
+
+    out("Task.start_link under in_proc", await in_proc(starts_task))
 
 
 def raises() -> None:
     raise RuntimeError("oops")
+
+
+def exits() -> None:
+    raise Exit("boom")

@@ -4,13 +4,8 @@ import itertools
 from collections.abc import Awaitable
 from typing import Any
 
-from beamish import AlreadyStarted, ChildSpec, GenServer, Ignored, StartError, Supervisor, child, flag, send, spawn_link, unlink, whereis
+from beamish import Agent, AlreadyStarted, ChildSpec, Ignored, StartError, Supervisor, child, flag, send, spawn_link, unlink, whereis
 from conformance.words import W, answer, forever, out, sec, try_
-
-
-class Agent(GenServer[int]):
-    def init(self, start: int) -> int:
-        return start
 
 
 async def error() -> Any:
@@ -131,7 +126,7 @@ async def scenario() -> None:
 
     sec("defaults filled by child specs")
     s = await Supervisor.start_link(
-        [ChildSpec("w", Agent, (0,)), ChildSpec("s", Supervisor, ([],), type="supervisor")], strategy="one_for_one"
+        [ChildSpec("w", Agent, (lambda: 0,)), ChildSpec("s", Supervisor, ([],), type="supervisor")], strategy="one_for_one"
     )
     for id in ("w", "s"):
         out(id, shown(await s.get_childspec(id)))

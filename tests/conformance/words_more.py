@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import beamish
 from beamish import CallExit
 
 
@@ -27,13 +26,3 @@ def raised(fun: Callable[[], Any]) -> tuple[str, Any]:
         return "raised", error.reason
     except (TypeError, ValueError):
         return "raised", "badarg"
-
-
-async def mailbox_length() -> int:
-    """`Process.info(self(), :message_queue_len)`: counted by a receive that takes nothing."""
-    seen: list[Any] = []
-    try:
-        await beamish.receive(lambda message: seen.append(message), timeout=0.0)
-    except TimeoutError:
-        pass
-    return len(seen)
