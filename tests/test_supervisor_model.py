@@ -63,6 +63,15 @@ def workers(id: str) -> st.SearchStrategy[Spec]:
     ).map(possible)
 
 
+crowds = st.builds(
+    Tree,
+    strategy=st.just("dynamic"),
+    max_restarts=st.sampled_from([3, 2, 1, 5, 0]),
+    max_seconds=st.sampled_from([5.0, 1.0]),
+    max_children=st.sampled_from([None, None, 3, 1]),
+)
+
+
 @cache
 def branches(id: str, depth: int) -> st.SearchStrategy[Spec]:
     return st.builds(
@@ -70,7 +79,7 @@ def branches(id: str, depth: int) -> st.SearchStrategy[Spec]:
         id=st.just(id),
         restart=st.sampled_from(["permanent", "permanent", "transient", "temporary"]),
         shutdown=st.sampled_from([None, None, 5.0, 1.3, "brutal_kill"]),
-        tree=trees(depth),
+        tree=st.one_of(trees(depth), trees(depth), crowds),
         by_function=st.booleans(),
         timeout=st.sampled_from([None, None, None, 2.3]),
         significant=st.booleans(),
@@ -109,6 +118,7 @@ acts = st.one_of(
     st.tuples(st.just("stop"), number, st.sampled_from(["normal", "shutdown", "boom"])),
     st.tuples(st.just("ask"), number, st.lists(verbs, min_size=1, max_size=3)),
     st.tuples(st.just("ask"), number, st.lists(verbs, min_size=1, max_size=2)),
+    st.tuples(st.just("fill"), number, st.lists(st.one_of([specs(id, 1) for id in "xyz"]), min_size=2, max_size=5)),
     st.tuples(st.just("kill and ask"), number, number, st.lists(verbs, min_size=1, max_size=2)),
     st.tuples(st.just("pass"), st.sampled_from([1.0, 4.0, 5.0, 6.0])),
 )
@@ -178,6 +188,11 @@ class Played:
                 if sup is not None:
                     for verb in verbs:
                         yield self.ask(sup, verb, 0)
+            case ("fill", number, specs):
+                sup = self.pick(number, model.Dynamic)
+                if sup is not None:
+                    for spec in specs:
+                        yield self.ask(sup, ("start_child", spec), 0)
             case ("kill and ask", number, which, verbs):
                 sup = self.pick(number, model.Supervisor, root=True)
                 target = None if sup is None else self.child(sup, which)
@@ -191,13 +206,24 @@ class Played:
                 yield "pass", seconds
 
     def ask(self, sup: model.Supervisor, verb: tuple[Any, ...], hold: int) -> tuple[Any, ...]:
-        if isinstance(verb[-1], int):  # one of the children, or nobody
+        if isinstance(sup, model.Dynamic):
+            verb = self.dynamic(sup, verb)
+        elif isinstance(verb[-1], int):  # one of the children, or nobody
             ids = [*(child.spec.id for child in sup.children), "nobody"]
             verb = verb[0], ids[verb[1] % len(ids)]
         if isinstance(verb[-1], Spec) and sup.tree.auto_shutdown == "never":
             verb = verb[0], replace(verb[1], significant=False)
         self.requests.append(model.request(sup, *verb, hold=hold))
         return "ask", sup.who, *verb
+
+    def dynamic(self, sup: model.Dynamic, verb: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same of a dynamic supervisor, which knows its children by pid and has fewer verbs."""
+        if isinstance(verb[-1], int):
+            ids = [*(child.known for child in sup.children), self.root.who]
+            return "terminate_child", ids[verb[1] % len(ids)]
+        if isinstance(verb[-1], Spec):
+            return verb[0], replace(verb[1], named=False)
+        return verb
 
     def seen(self) -> Any:
         """What the real one must look like now."""
@@ -217,7 +243,7 @@ class Played:
         return {
             "alive": {proc.who for proc in model.living(sim)},
             "answers": [named(request.result) for request in self.requests],
-            "events": projected(sim.events),
+            "events": projected(sim.events, {proc.who for proc in sim.procs if isinstance(proc, model.Dynamic)}),
             "trees": {who: (named(told[0]), told[1]) for who, told in trees.items()},
         }
 

@@ -13,11 +13,12 @@ from typing import Any
 from supervision.simulation import KILL, KILLED, SHUTDOWN, Proc, Simulation, Spec, Timer, Who, Worker, clean
 
 
-@dataclass
+@dataclass(eq=False)
 class Child:
     spec: Spec
     proc: Proc | None = None
     restarting: bool = False
+    known: Any = None  # to a dynamic supervisor: the pid that it had last
 
 
 @dataclass
@@ -36,6 +37,8 @@ RECEIVE = ("receive",)
 
 
 class Supervisor(Proc):
+    ordered = True  # whether it stops one child after the other
+
     def __init__(self, sim: Simulation, who: Who, spec: Spec, parent: Supervisor | None) -> None:
         super().__init__(sim, who, spec, parent)
         assert spec.tree is not None
@@ -124,12 +127,10 @@ class Supervisor(Proc):
         if not self.alive:
             return
         super().die(reason)
-        if self.serving is not None:
-            stopped = self.serving.verb == "stop" and self.serving.args[0] == reason
-            self.serving.result = ("ok",) if stopped else ("down", reason)
-        for message in self.mailbox:
-            if message[0] == "REQUEST":
-                message[1].result = ("down", reason)
+        waiting = [message[1] for message in self.mailbox if message[0] == "REQUEST"]
+        for asked in [*waiting, self.serving] if self.serving else waiting:
+            stopped = asked.verb == "stop" and asked.args[0] == reason
+            asked.result = ("ok",) if stopped else ("down", reason)
         self.mailbox.clear()
         for proc in self.sim.procs:
             if proc.parent is not self or not proc.alive:
@@ -164,8 +165,8 @@ class Supervisor(Proc):
             match (yield RECEIVE):
                 case ("EXIT", proc, reason):
                     yield from self.ended(proc, reason)
-                case ("TRY", id):
-                    found = self.find(id)
+                case ("TRY", child):
+                    found = self.retried(child)
                     if found is not None and found.restarting:
                         yield from self.restart(found)
                 case ("PARENT", reason):
@@ -190,7 +191,7 @@ class Supervisor(Proc):
     def start(self, child: Child) -> Steps:
         child.proc, child.restarting = None, False
         who = self.sim.number(self.who, child.spec.id)
-        made = (Supervisor if child.spec.tree is not None else Worker)(self.sim, who, child.spec, self)
+        made = kind(child.spec)(self.sim, who, child.spec, self)
         if not (yield "started", made, child.spec.timeout):
             made.die(KILLED)
             return "error", "timeout"
@@ -260,7 +261,7 @@ class Supervisor(Proc):
             result = yield from self.start(one)
             if result[0] == "error":
                 one.restarting = True
-                self.post("TRY", one.spec.id)
+                self.post("TRY", one)
                 return
 
     # -- requests
@@ -270,6 +271,9 @@ class Supervisor(Proc):
 
     def find(self, id: str) -> Child | None:
         return next((child for child in self.children if child.spec.id == id), None)
+
+    def retried(self, child: Child) -> Child | None:
+        return self.find(child.spec.id)
 
     def start_child(self, spec: Spec) -> Steps:
         found = self.find(spec.id)
@@ -335,6 +339,87 @@ class Supervisor(Proc):
         active = sum(child.proc is not None and child.proc.alive for child in self.children)
         return len(self.children), active, supervisors, len(self.children) - supervisors
         yield
+
+
+class Dynamic(Supervisor):
+    """A DynamicSupervisor, where it differs: children are known by pid and are not kept, and all are stopped at the same time."""
+
+    ordered = False
+
+    def find(self, id: Any) -> Child | None:
+        return next((child for child in self.children if child.known == id), None)
+
+    def begin(self, child: Child) -> Steps:
+        result = yield from self.start(child)
+        if child.proc is not None:
+            child.known = child.proc.who
+        return result
+
+    def start_child(self, spec: Spec) -> Steps:
+        if self.tree.max_children is not None and len(self.children) >= self.tree.max_children:
+            return ("max_children",)
+        child = Child(spec)
+        result = yield from self.begin(child)
+        if child.proc is None:
+            return result
+        self.children.append(child)
+        return "ok", child.proc.who
+
+    def terminate_child(self, id: Any) -> Steps:
+        child = self.find(id)
+        if child is None:
+            return ("not_found",)
+        yield from self.end(child)
+        self.children.remove(child)
+        return ("ok",)
+
+    def stop_all(self) -> Steps:
+        for child in self.children:
+            if child.proc is None:
+                continue
+            if child.spec.shutdown == "brutal_kill":
+                child.proc.signal(KILL)
+                continue
+            child.proc.signal(SHUTDOWN, parent=True)
+            if isinstance(child.spec.shutdown, float) and child.proc.alive:
+                late = self.sim.after(child.spec.shutdown, lambda proc=child.proc: proc.signal(KILL), lambda: False)
+                child.proc.heard.append(lambda late=late: late.cancel())
+        for child in self.children:
+            if child.proc is not None:
+                yield "ended", child.proc, None
+
+    def ended(self, proc: Proc, reason: Any) -> Steps:
+        child = next((one for one in self.children if one.proc is proc), None)
+        if child is None:
+            return
+        child.proc = None
+        if child.spec.restart == "permanent" or (child.spec.restart == "transient" and not clean(reason)):
+            yield from self.restart(child)
+        else:
+            self.children.remove(child)
+
+    def restart(self, child: Child) -> Steps:
+        if self.too_many():
+            yield from self.leave(SHUTDOWN)
+        result = yield from self.begin(child)
+        if result[0] == "error":
+            child.restarting = True
+            self.post("TRY", child)
+        elif result[0] == "ignore":
+            self.children.remove(child)
+
+    def retried(self, child: Child) -> Child | None:
+        return child if child in self.children else None
+
+    def which_children(self) -> Steps:
+        found = yield from super().which_children()
+        return sorted(((None, child, type) for _, child, type in found), key=str)
+
+
+def kind(spec: Spec) -> type[Proc]:
+    if spec.tree is None:
+        return Worker
+    return Dynamic if spec.tree.strategy == "dynamic" else Supervisor
 
 
 def request(sup: Supervisor, verb: str, *args: Any, hold: int = 0) -> Request:

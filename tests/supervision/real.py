@@ -10,11 +10,14 @@ from beamish import (
     AlreadyPresent,
     AlreadyStarted,
     ChildSpec,
+    DynamicSupervisor,
     Exit,
     FailedToStart,
     GenServer,
     Ignore,
+    Ignored,
     Killed,
+    MaxChildren,
     NoProcess,
     Normal,
     NotFound,
@@ -42,13 +45,15 @@ class Run:
         self.numbers: dict[tuple[Who, str], int] = {}
         self.pids: dict[Who, Any] = {}
         self.whos: dict[Any, Who] = {}
+        self.classes: dict[Who, Any] = {}
         self.up: set[Any] = set()
 
-    def born(self, parent: Who, id: str) -> Who:
+    def born(self, parent: Who, id: str, cls: Any) -> Who:
         key = parent, id
         self.numbers[key] = self.numbers.get(key, 0) + 1
         who = (*parent, (id, self.numbers[key]))
         self.pids[who] = beamish.current()
+        self.classes[who] = cls
         self.whos[beamish.current()] = who
         return who
 
@@ -72,7 +77,7 @@ class Run:
     def who(self, child: Any) -> Any:
         if child is None or child == "restarting":
             return child
-        if isinstance(child, Worker | Branch) and child._name is not None:
+        if isinstance(child, Worker | Branch | Crowd) and child._name is not None:
             return child._name
         return self.whos[child if isinstance(child, beamish.Pid) else child._process]
 
@@ -85,7 +90,7 @@ def name_of(spec: Spec, parent: Who) -> str | None:
 class Worker(GenServer[Any]):
     def init(self, run: Run, parent: Who, spec: Spec) -> Any:
         beamish.flag(trap_exit=spec.traps)
-        who = run.born(parent, spec.id)
+        who = run.born(parent, spec.id, class_of(spec))
         return self._begin(run, who, spec) if spec.starts_in is None else self._later(run, who, spec)
 
     async def _later(self, run: Run, who: Who, spec: Spec) -> Any:
@@ -125,7 +130,7 @@ class Worker(GenServer[Any]):
 
 class Branch(Supervisor):
     def init(self, run: Run, parent: Who, spec: Spec) -> Any:  # type: ignore[override]
-        who = run.born(parent, spec.id)
+        who = run.born(parent, spec.id, class_of(spec))
         tree = spec.tree
         assert tree is not None
         children = [real_spec(run, who, one) for one in tree.children]
@@ -133,14 +138,30 @@ class Branch(Supervisor):
         return super().init(children, **options)
 
 
-def real_spec(run: Run, parent: Who, spec: Spec) -> ChildSpec[Any]:
-    server: Any = Branch if spec.tree else Worker
+class Crowd(DynamicSupervisor):
+    def init(self, run: Run, parent: Who, spec: Spec) -> Any:  # type: ignore[override]
+        who = run.born(parent, spec.id, class_of(spec))
+        tree = spec.tree
+        assert tree is not None
+        options: Any = {name: getattr(tree, name) for name in ("max_children", "max_restarts", "max_seconds")}
+        return super().init(extra_arguments=(run, who), **options)
+
+
+def class_of(spec: Spec) -> Any:
+    if spec.tree is None:
+        return Worker
+    return Crowd if spec.tree.strategy == "dynamic" else Branch
+
+
+def real_spec(run: Run, parent: Who, spec: Spec, *, dynamic: bool = False) -> ChildSpec[Any]:
+    server = class_of(spec)
     if name := name_of(spec, parent):
         server = server(name)
+    arguments = (spec,) if dynamic else (run, parent, spec)  # a dynamic supervisor has the others as its extra arguments
     if spec.by_function:
-        made: ChildSpec[Any] = child(server.start_link, run, parent, spec).replace(type="supervisor" if spec.tree else "worker")
+        made: ChildSpec[Any] = child(server.start_link, *arguments).replace(type="supervisor" if spec.tree else "worker")
     else:
-        made = server.child_spec(run, parent, spec).replace(timeout=spec.timeout)
+        made = server.child_spec(*arguments).replace(timeout=spec.timeout)
     return made.replace(id=spec.id, restart=spec.restart, shutdown=spec.shutdown, significant=spec.significant)
 
 
@@ -171,6 +192,10 @@ async def answer(run: Run, asking: Any) -> Any:
         return "error", plain(error.reason)
     except AlreadyPresent:
         return ("already_present",)
+    except MaxChildren:
+        return ("max_children",)
+    except Ignored:
+        return ("ignore",)
     except NotFound:
         return ("not_found",)
     except Restarting:
@@ -186,14 +211,17 @@ async def answer(run: Run, asking: Any) -> Any:
     return result
 
 
-def projected(events: list[tuple[Any, ...]]) -> Any:
-    """The order of events as OTP promises it: among the children of one supervisor while it lives; of each process for itself."""
+def projected(events: list[tuple[Any, ...]], unordered: set[Who]) -> Any:
+    """The order of events as OTP promises it: among the children of one supervisor while it lives; of each process for itself.
+
+    The children of a dynamic supervisor (`unordered`) know of no order.
+    """
     ended: set[Who] = set()
     families: dict[Who, list[Any]] = {}
     for event in events:
         who = event[1]
         families.setdefault(who, []).append(event)
-        if who[:-1] not in ended:
+        if who[:-1] not in ended and who[:-1] not in unordered:
             families.setdefault((*who[:-1], ("children", 0)), []).append(event)
         if event[0] in ("end", "gone"):
             ended.add(who)
@@ -224,17 +252,22 @@ class Real:
         return 0.0
 
     async def ask(self, who: Who, verb: str, args: list[Any]) -> Any:
-        sup = Branch(self.run.pids[who])
+        sup: Any = self.run.classes[who](self.run.pids[who])
+        dynamic = isinstance(sup, Crowd)
         match verb:
             case "stop":
                 await sup.stop(REASONS[args[0]])
                 return ("ok",)
             case "start_child":
-                return "ok", self.run.who(await sup.start_child(real_spec(self.run, who, args[0])))
+                return "ok", self.run.who(await sup.start_child(real_spec(self.run, who, args[0], dynamic=dynamic)))
+            case "terminate_child" if dynamic:
+                await sup.terminate_child(self.run.pids[args[0]])
+                return ("ok",)
             case "restart_child":
                 return "ok", self.run.who(await sup.restart_child(args[0]))
             case "which_children":
-                return [(one.id, self.run.who(one.child), one.type) for one in await sup.which_children()]
+                found = [(one.id, self.run.who(one.child), one.type) for one in await sup.which_children()]
+                return sorted(found, key=str) if dynamic else found
             case "count_children":
                 counts = await sup.count_children()
                 return counts.specs, counts.active, counts.supervisors, counts.workers
@@ -248,7 +281,7 @@ class Real:
         return {
             "alive": run.up - {event[1] for event in run.events if event[0] == "end"},
             "answers": [self.answered(*pair) for pair in zip(self.asked, expected["answers"], strict=True)],
-            "events": projected(run.events),
+            "events": projected(run.events, {who for who, cls in run.classes.items() if cls is Crowd}),
             "trees": {who: await self.tree(who) for who in trees},
         }
 

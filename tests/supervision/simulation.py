@@ -26,12 +26,13 @@ class Ambiguous(Exception):
 
 @dataclass(frozen=True)
 class Tree:
-    """The flags and children of a supervisor."""
+    """The flags and children of a supervisor; "dynamic" is no strategy but another kind of supervisor."""
 
     strategy: str = "one_for_one"
     max_restarts: int = 3
     max_seconds: float = 5.0
     auto_shutdown: str = "never"
+    max_children: int | None = None
     children: tuple[Spec, ...] = ()
 
 
@@ -73,6 +74,9 @@ class Timer:
     run: Callable[[], None] = field(compare=False)
     matters: Callable[[], bool] = field(compare=False)  # whether anybody could tell the order
     live: bool = field(default=True, compare=False)
+
+    def cancel(self) -> None:
+        self.live = False
 
 
 class Simulation:
@@ -226,6 +230,8 @@ class Worker(Proc):
         self.ending = True
         self.sim.events.append(("terminate", self.who, reason))
         if self.spec.stops_in:
-            self.sim.after(self.spec.stops_in, lambda: self.die(reason), lambda: self.parent is not None and self.parent.alive)
+            self.sim.after(
+                self.spec.stops_in, lambda: self.die(reason), lambda: self.parent is not None and self.parent.alive and self.parent.ordered
+            )
         else:
             self.die(reason)
