@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from supervision.simulation import KILL, KILLED, SHUTDOWN, Proc, Simulation, Spec, Timer, Who, Worker, clean
@@ -382,8 +383,8 @@ class Dynamic(Supervisor):
                 continue
             child.proc.signal(SHUTDOWN, parent=True)
             if isinstance(child.spec.shutdown, float) and child.proc.alive:
-                late = self.sim.after(child.spec.shutdown, lambda proc=child.proc: proc.signal(KILL), lambda: False)
-                child.proc.heard.append(lambda late=late: late.cancel())
+                late = self.sim.after(child.spec.shutdown, partial(child.proc.signal, KILL), lambda: False)
+                child.proc.heard.append(late.cancel)
         for child in self.children:
             if child.proc is not None:
                 yield "ended", child.proc, None
