@@ -196,7 +196,7 @@ async def stop_child(tree: Tree, child: Child) -> None:
         return
     reason = await shut_down(tree.me, process, child.spec.shutdown)
     if not expected(reason, child.spec):
-        report(tree.me, child.spec, "shutdown_error", reason)
+        report(tree.me, child.spec, "shutdown_error", reason, pid=process)
 
 
 def expected(reason: object, spec: ChildSpec[Any]) -> bool:
@@ -254,31 +254,34 @@ Node.stop_tree = staticmethod(_stop_tree)
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 
-def report(supervisor: Process, spec: ChildSpec[Any], what: str, reason: object, info: Any = None) -> None:
+def report(supervisor: Process, spec: ChildSpec[Any], what: str, reason: object, info: Any = None, pid: Process | None = None) -> None:
     """OTP's supervisor reports: child_terminated, start_error, shutdown, shutdown_error."""
     if not _log.isEnabledFor(logging.ERROR):
         return
-    facts = {
-        "supervisor": supervisor.label(), "server": spec.name or spec.id, "context": what, "reason": reason, "child": spec.id,
-        "restart": spec.restart,
-    }  # fmt: skip
+    facts = {**_offender(supervisor, spec, pid), "context": what, "reason": reason}
     _log.error(
         "%r: %s\n  child: %s (%s)\n  reason: %s", facts["supervisor"], what, short(spec.id), spec.restart, short(reason),
         exc_info=info, extra=facts,
     )  # fmt: skip
 
 
-def progress(supervisor: Process, spec: ChildSpec[Any], process: Process | None) -> None:
+def _offender(supervisor: Process, spec: ChildSpec[Any], pid: Process | None) -> dict[str, Any]:
+    """The facts of a supervisor's report: OTP's `offender`."""
+    return {
+        "supervisor": supervisor.label(), "pid": pid, "server": spec.name or spec.id, "child": spec.id, "start": spec.start,
+        "restart": spec.restart, "shutdown": spec.shutdown, "type": spec.type,
+    }  # fmt: skip
+
+
+def progress(supervisor: Process, spec: ChildSpec[Any], process: Process | None, verb: str = "started") -> None:
     """OTP's progress report: a child runs."""
     if process is not None and _log.isEnabledFor(logging.INFO):
-        facts = {"supervisor": supervisor.label(), "context": "progress", "child": spec.id, "pid": process, "restart": spec.restart}
-        _log.info("%r: started %s as %r", facts["supervisor"], short(spec.id), process, extra=facts)
+        facts = {**_offender(supervisor, spec, process), "context": "progress"}
+        _log.info("%r: %s %s as %r", facts["supervisor"], verb, short(spec.id), process, extra=facts)
 
 
 def restarted(supervisor: Process, spec: ChildSpec[Any], process: Process | None, reason: object, strategy: Strategy, count: int) -> None:
-    if _log.isEnabledFor(logging.INFO):
-        facts = {"supervisor": supervisor.label(), "context": "progress", "child": spec.id, "pid": process, "restart": spec.restart}
-        _log.info("%r: restarted %s as %r", facts["supervisor"], short(spec.id), process, extra=facts)
+    progress(supervisor, spec, process, "restarted")
     if RESTARTED.handlers:
         told = {"supervisor": supervisor.label(), "id": spec.id, "pid": process, "reason": reason, "strategy": strategy}
         RESTARTED.execute({"count": count}, told)

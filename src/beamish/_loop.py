@@ -82,10 +82,6 @@ class ServerProcess(Process):
 
     # -- mail
 
-    def mail(self) -> list[Entry]:
-        """What waits to be handled, oldest first: for looking."""
-        return list(self.mbox or ())
-
     def post(self, entry: Entry) -> None:
         mbox = self.mbox
         if mbox is not None:

@@ -1,13 +1,16 @@
 """Crash reports, through `logging`: what OTP's gen_server and proc_lib say when a process ends badly.
 
-Records have the facts as attributes too: `pid`, `server`, `last_message`, `state`, `reason`, `ancestors`, `client`. They are
-built only when the logger is enabled, bound every repr, and carry the live traceback as `exc_info`.
+Records have the facts as attributes too: `context` (which report it is, OTP's word), `reason`, what `facts` says of the process, and
+of a server `last_message`, `state`, `client` and `log`. They are built only when the logger is enabled, bound every repr, and carry the
+live traceback as `exc_info`.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from beamish._runtime.process import Entry, Process
@@ -65,6 +68,28 @@ def ancestors(process: Process) -> list[object]:
     return found
 
 
+def facts(process: Process) -> dict[str, Any]:
+    """What every crash report says of its process, as OTP's proc_lib does: the attributes of the log record."""
+    messages, links = list(islice(waiting(process), SHOWN)), [one for one in process.peers() if one is not process.node.root]
+    extra = process.extra
+    return {
+        "pid": process, "server": process.label(), "label": None if extra is None else extra.label,
+        "initial_call": process.initial_call(), "registered_name": process.name, "ancestors": ancestors(process),
+        "messages": messages, "message_queue_len": process.mail_length(), "links": links,
+        "trap_exit": process.trap, "dictionary": {} if extra is None else dict(extra.dictionary or {}),
+    }  # fmt: skip
+
+
+#: So many of the messages that wait are in a report.
+SHOWN = 20
+
+
+def waiting(process: Process) -> Iterator[object]:
+    """The messages that wait to be handled, oldest first: calls and casts by their names."""
+    for entry in process.mail():
+        yield message(entry)
+
+
 def server_ended(process: Any, reason: object, entry: Entry | None, info: Any) -> None:
     """The report of a server that ended abnormally. Clean ends and KILL make none."""
     if clean(reason) or isinstance(reason, Killed) or not _log.isEnabledFor(logging.ERROR):
@@ -77,18 +102,17 @@ def server_ended(process: Any, reason: object, entry: Entry | None, info: Any) -
         status.state = f"format_status raised {type(broken).__name__}: {short(broken)}"
     client = entry[3] if entry is not None else None
     who = process.label()
-    facts = {
-        "pid": process, "server": who, "last_message": status.message, "state": status.state, "reason": status.reason,
-        "ancestors": ancestors(process), "client": client.caller if client is not None else None, "log": status.log,
-        "label": process.extra.label if process.extra is not None else None,
+    told = {
+        **facts(process), "context": "terminate", "last_message": status.message, "state": status.state, "reason": status.reason,
+        "client": client.caller if client is not None else None, "log": status.log,
     }  # fmt: skip
     _log.error(
         "%r %r terminating\n  last message: %s\n  state: %s\n  reason: %s\n  ancestors: %s%s",
-        who, process, short(facts["last_message"]) if not isinstance(facts["last_message"], str) else facts["last_message"],
-        short(facts["state"]), short(facts["reason"]), facts["ancestors"],
+        who, process, short(told["last_message"]) if not isinstance(told["last_message"], str) else told["last_message"],
+        short(told["state"]), short(told["reason"]), told["ancestors"],
         f"\n  client: {_who(client.caller)}" if client is not None else "",
         exc_info=info,
-        extra=facts,
+        extra=told,
     )  # fmt: skip
 
 
@@ -100,7 +124,11 @@ def init_failed(process: Process, reason: object, exc_info: Any) -> None:
     """A process whose `init` failed: OTP's proc_lib crash report."""
     if not clean(reason) and _crash_log.isEnabledFor(logging.ERROR):
         _crash_log.error(
-            "%r crashed in its init: %s", process.label(), short(reason), exc_info=exc_info, extra={"pid": process, "reason": reason}
+            "%r crashed in its init: %s",
+            process.label(),
+            short(reason),
+            exc_info=exc_info,
+            extra={**facts(process), "context": "crash", "reason": reason},
         )
 
 
@@ -108,5 +136,9 @@ def task_ended(process: Process, reason: object, exc_info: Any) -> None:
     """A spawned function that raised. `raise Exit(reason)` is the author's own word and makes no report, as in OTP."""
     if isinstance(reason, Crash) and _crash_log.isEnabledFor(logging.ERROR):
         _crash_log.error(
-            "error in process %r: %s", process.label(), short(reason), exc_info=exc_info, extra={"pid": process, "reason": reason}
+            "error in process %r: %s",
+            process.label(),
+            short(reason),
+            exc_info=exc_info,
+            extra={**facts(process), "context": "error", "reason": reason},
         )

@@ -17,6 +17,7 @@ from contextvars import Context, ContextVar, copy_context
 from types import CoroutineType
 from typing import Any, ClassVar, Protocol, cast
 
+from beamish import _report
 from beamish._loop import ORDINARY, exc_info
 from beamish._runtime.node import Node
 from beamish._runtime.process import CURRENT, DEAD, EXITING, QUEUED, RUNNING, STARTED, STOPPED, SUSPENDED, Process, TaskProcess
@@ -225,12 +226,11 @@ class Job(TaskProcess):
         """OTP's report of a task that ended abnormally, `{Task.Supervisor, :terminating}`."""
         if not _log.isEnabledFor(logging.ERROR):
             return
-        label = self.extra.label if self.extra is not None else None
         fn, args = self.work()
         facts = {
-            "pid": self, "server": self.label(), "starter": self.starter, "function": fn, "arguments": args, "reason": reason,
-            "label": label,
+            **_report.facts(self), "context": "terminating", "starter": self.starter, "function": fn, "arguments": args, "reason": reason,
         }  # fmt: skip
+        label = facts["label"]
         arguments = [*map(short, args), *(f"{key}={short(one)}" for key, one in self.kwargs.items())]
         _log.error(
             "task %r%s, started by %s, terminating\n  function: %s(%s)\n  reason: %s",

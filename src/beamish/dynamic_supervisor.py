@@ -135,12 +135,13 @@ class DynamicSupervisor(GenServer[Crowd]):
             note = process.record
             if type(note) is _Note and note.crowd is state:
                 process.record = None
-                return _ended(state, note, process.name, message.reason)
+                return _ended(state, note, process, message.reason)
         elif type(message) is _Waiting:
             if message in state.restarting:
                 return _restart(state, message, None)
         else:
-            _log.error("%r got an unexpected message: %s", self, short(message))
+            facts = {"context": "unexpected_message", "supervisor": self, "message_": message}
+            _log.error("%r got an unexpected message: %s", self, short(message), extra=facts)
         return None
 
     async def terminate(self, state: Crowd, reason: Any) -> None:
@@ -261,14 +262,14 @@ def _refused(state: Crowd, spec: ChildSpec[Any], problem: Failed) -> Refuse:
 # --- a child ended ----------------------------------------------------------------------------------------------------
 
 
-def _ended(state: Crowd, note: _Note, name: Any, reason: object) -> Any:
+def _ended(state: Crowd, note: _Note, process: Process, reason: object) -> Any:
     if state.me.node.ending():
         return None  # everything is being stopped: nothing is restarted any more
     fate = decide(note.spec.restart, reason)
     if fate is RESTART or not clean(reason):
-        report(state.me, note.named(name), "child_terminated", reason)
+        report(state.me, note.named(process.name), "child_terminated", reason, pid=process)
     if fate is RESTART:
-        waiting = _Waiting(note, name)
+        waiting = _Waiting(note, process.name)
         state.restarting[waiting] = None
         return _restart(state, waiting, reason)
     assert fate in (KEEP, FORGET)  # a spec without a process is kept by nobody here
@@ -382,7 +383,7 @@ class _Awaited:
         else:
             process.signal(self.me, SHUTDOWN, by_link=False)
         if process.status == DEAD:
-            _check(self.me, note, process.reason)
+            _check(self.me, note, process)
         else:
             self.left += 1
             _Stopping(self, process, note, None if brutal(shutdown) else as_type("float | None", shutdown))
@@ -419,7 +420,8 @@ class _Stopping(MonitorRef):
         self.stop()
         if self.seconds is not None:
             self.row.me.node.timeouts.remove(self, self.seconds)
-        _check(self.row.me, self.note, reason)
+        if self.watched is not None:
+            _check(self.row.me, self.note, self.watched)
         self.row.gone()
 
     def late(self) -> None:
@@ -427,6 +429,6 @@ class _Stopping(MonitorRef):
             self.watched.kill()
 
 
-def _check(me: ServerProcess, note: _Note, reason: object) -> None:
-    if not expected(reason, note.spec):
-        report(me, note.spec, "shutdown_error", reason)
+def _check(me: ServerProcess, note: _Note, process: Process) -> None:
+    if not expected(process.reason, note.spec):
+        report(me, note.named(process.name), "shutdown_error", process.reason, pid=process)

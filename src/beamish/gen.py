@@ -68,7 +68,7 @@ async def request(address: Address, name: str | Mark, args: Any, kwargs: Any) ->
         process = await _find(address, node, name, args, kwargs)
     node.budget -= 1
     name, args, kwargs = _as_request(address, process, name, args, kwargs, call=True)
-    client = Client(process, describe(name), me)
+    client = Client(process, describe(name, args), me)
     entry: Entry = (name, args, kwargs, client)
     if CALLS.handlers:
         return await _traced(address, process, node, me, entry)
@@ -273,8 +273,11 @@ async def _traced(address: Address, process: ServerProcess, node: Node, me: Proc
     return value
 
 
-def describe(name: str | Mark) -> str:
-    return name if isinstance(name, str) else str(name.label)
+def describe(name: str | Mark, args: Any) -> str:
+    """What a request is, in a word."""
+    if isinstance(name, str):
+        return name
+    return str(getattr(args, "verb", name.label)) if name is SYSTEM else name.label
 
 
 def text(entry: Entry) -> str:
@@ -284,7 +287,7 @@ def text(entry: Entry) -> str:
         return str(_report.message((args.name, args.args, args.kwargs, None)))
     if isinstance(name, str):
         return str(_report.message(entry))
-    return name.label if name is SYSTEM else short(args)
+    return describe(name, args) if name is SYSTEM else short(args)
 
 
 # --- casting ----------------------------------------------------------------------------------------------------------
@@ -307,7 +310,7 @@ def notify(address: Address, name: str | Mark, args: Any, kwargs: Any) -> None:
     name, args, kwargs = _as_request(address, process, name, args, kwargs, call=False)
     if CAST.handlers:
         CAST.execute(
-            {"monotonic_time": node.clock.now()}, {"server": address, "pid": process, "request": describe(name), "caller": node.me()}
+            {"monotonic_time": node.clock.now()}, {"server": address, "pid": process, "request": describe(name, args), "caller": node.me()}
         )
     process.post((name, args, kwargs, None))
 
@@ -390,6 +393,7 @@ class Stopper:
     """The system request to stop."""
 
     __slots__ = ("reason",)
+    verb = "stop"
 
     def __init__(self, reason: object) -> None:
         self.reason = reason

@@ -336,7 +336,8 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
 
     def handle_info(self, state: S, message: Any) -> CastResult | Awaitable[CastResult]:
         """Every other message: those of `send` and timers, `Down`, `Exited`, `TimedOut`. By default logged as unexpected."""
-        _log.error("%r got an unexpected message: %s", self, short(message), extra={"server": self, "message_": message})
+        facts = {"context": "no_handle_info", "server": self, "cls": type(self), "message_": message}
+        _log.error("%r got an unexpected message: %s", self, short(message), extra=facts)
         return None
 
     def handle_continue(self, state: S, arg: Any) -> CastResult | Awaitable[CastResult]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from beamish import _report
 from beamish._address import At, Via
-from beamish._loop import ServerProcess
 from beamish._runtime.extra import extra_of
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import here
-from beamish._runtime.process import DEAD, EXITING, LOOK, QUEUED, RUNNING, SUSPENDED, Process, TaskProcess
+from beamish._runtime.process import DEAD, EXITING, LOOK, QUEUED, RUNNING, SUSPENDED
 from beamish.process import Target, find, myself
 
 Activity = Literal["idle", "queued", "running", "waiting", "exiting"]
@@ -47,7 +45,7 @@ def info(target: Target | None = None) -> ProcessInfo | None:
     process = myself() if target is None else find(target)
     if process is None or process.status == DEAD:
         return None
-    messages = tuple(_messages(process))
+    messages = tuple(_report.waiting(process))
     parent = process.parent if process.parent is not process.node.root else None
     extra = process.extra
     return ProcessInfo(
@@ -65,14 +63,6 @@ def processes() -> list[Pid]:
     """Every process of this event loop, in the order of their starts (Elixir's `Process.list`)."""
     node = here()
     return [process for process in node.procs if process is not node.root]
-
-
-def _messages(process: Process) -> Iterator[object]:
-    if isinstance(process, TaskProcess):
-        yield from process.inbox
-    elif isinstance(process, ServerProcess):
-        for entry in process.mail():
-            yield _report.message(entry)
 
 
 # --- who started it, and for whom it works ----------------------------------------------------------------------------

@@ -152,13 +152,14 @@ class Supervisor(GenServer[Tree]):
             child = process.record
             if type(child) is Child and child.process is process and child.tree is state:
                 process.record = child.process = None
-                return _ended(state, child, message.reason)
+                return _ended(state, child, process, message.reason)
         elif type(message) is _TryAgain:
             child = message.child
             if child.restarting and state.children.get(child.spec.id) is child:
                 return _restart(state, child)
         else:
-            _log.error("%r got an unexpected message: %s", self, short(message))
+            facts = {"context": "unexpected_message", "supervisor": self, "message_": message}
+            _log.error("%r got an unexpected message: %s", self, short(message), extra=facts)
         return None
 
     async def terminate(self, state: Tree, reason: Any) -> None:
@@ -296,13 +297,13 @@ async def _adding(tree: Tree, child: Child, start: Coroutine[Any, Any, Failed | 
 # --- a child ended ----------------------------------------------------------------------------------------------------
 
 
-def _ended(tree: Tree, child: Child, reason: object) -> Any:
+def _ended(tree: Tree, child: Child, process: Process, reason: object) -> Any:
     """By itself: what its restart type and the reason say."""
     if tree.me.node.ending():
         return None  # everything is being stopped: nothing is restarted any more
     fate = decide(child.spec.restart, reason)
     if fate is RESTART or not clean(reason):
-        report(tree.me, child.spec, "child_terminated", reason)
+        report(tree.me, child.spec, "child_terminated", reason, pid=process)
     if fate is RESTART:
         return _restart(tree, child, reason)
     if fate is FORGET:

@@ -61,7 +61,7 @@ class NotSuspended(BeamishError):
 
 async def get_state(server: Target, timeout: float | None = 5.0) -> Any:
     """The state itself, not a copy."""
-    return await _request(server, lambda process: process.state, timeout)
+    return await _request(server, "get_state", lambda process: process.state, timeout)
 
 
 async def replace_state(server: Target, change: Callable[[Any], Any], timeout: float | None = 5.0) -> Any:
@@ -71,7 +71,7 @@ async def replace_state(server: Target, change: Callable[[Any], Any], timeout: f
         process.state = change(process.state)
         return process.state
 
-    return await _request(server, apply, timeout)
+    return await _request(server, "replace_state", apply, timeout)
 
 
 async def get_status(server: Target, timeout: float | None = 5.0) -> SysStatus:
@@ -89,7 +89,7 @@ async def get_status(server: Target, timeout: float | None = 5.0) -> SysStatus:
             dict(extra.dictionary or {}) if extra is not None else {},
         )  # fmt: skip
 
-    return await _request(server, look, timeout)
+    return await _request(server, "get_status", look, timeout)
 
 
 # --- suspending -------------------------------------------------------------------------------------------------------
@@ -100,12 +100,12 @@ async def suspend(server: Target, timeout: float | None = 5.0) -> None:
 
     Suspending twice is suspending once.
     """
-    await _request(server, _watched.suspend, timeout)
+    await _request(server, "suspend", _watched.suspend, timeout)
 
 
 async def resume(server: Target, timeout: float | None = 5.0) -> None:
     """Let it go on: first what came meanwhile, in its order. One that is not suspended just goes on."""
-    await _request(server, _watched.resume, timeout)
+    await _request(server, "resume", _watched.resume, timeout)
 
 
 async def change_code(server: Target, version: Any, extra: Any = None, timeout: float | None = 5.0) -> None:
@@ -124,7 +124,7 @@ async def change_code(server: Target, version: Any, extra: Any = None, timeout: 
         process.state = changed
         return None
 
-    await _request(server, change, timeout)
+    await _request(server, "change_code", change, timeout)
 
 
 async def _later(process: ServerProcess, changed: Any) -> None:
@@ -157,7 +157,7 @@ async def statistics(server: Target, flag: bool | Literal["get"] = "get", timeou
         unwatch(process)
         return found
 
-    return await _request(server, apply, timeout)
+    return await _request(server, "statistics", apply, timeout)
 
 
 async def log(server: Target, flag: bool | int | Literal["get", "print"] = "get", timeout: float | None = 5.0) -> list[Event]:
@@ -177,7 +177,7 @@ async def log(server: Target, flag: bool | int | Literal["get", "print"] = "get"
         unwatch(process)
         return found
 
-    events = await _request(server, apply, timeout)
+    events = await _request(server, "log", apply, timeout)
     if flag == "print":
         for event in events:
             stdout.write(f"*DBG* {server!r} {shown(event)}\n")
@@ -188,12 +188,14 @@ async def log_to_file(server: Target, path: str | Path | Literal[False], timeout
     """Write its events to the end of a file, as `trace` prints them. False: no more. OSError when it can't be written."""
     if path is not False:
         _watched.writable(Path(path))
-    await _switch(server, None if path is False else ("log_to_file", path), lambda debug: setattr(debug, "file", None), timeout)
+    await _switch(
+        server, "log_to_file", None if path is False else ("log_to_file", path), lambda debug: setattr(debug, "file", None), timeout
+    )
 
 
 async def trace(server: Target, flag: bool, timeout: float | None = 5.0) -> None:
     """True: print its events on stdout. False: no more."""
-    await _switch(server, "trace" if flag else None, lambda debug: setattr(debug, "trace", False), timeout)
+    await _switch(server, "trace", "trace" if flag else None, lambda debug: setattr(debug, "trace", False), timeout)
 
 
 async def install(
@@ -208,12 +210,12 @@ async def install(
     def apply(process: ServerProcess) -> None:
         _watched.watch(process).functions.setdefault(function if id is None else id, (function, state))
 
-    await _request(server, apply, timeout)
+    await _request(server, "install", apply, timeout)
 
 
 async def remove(server: Target, id: Any, timeout: float | None = 5.0) -> None:
     """Take off what was installed under `id` (or as that function). Nothing happens when there is none."""
-    await _switch(server, None, lambda debug: debug.functions.pop(id, None), timeout)
+    await _switch(server, "remove", None, lambda debug: debug.functions.pop(id, None), timeout)
 
 
 async def no_debug(server: Target, timeout: float | None = 5.0) -> None:
@@ -224,10 +226,10 @@ async def no_debug(server: Target, timeout: float | None = 5.0) -> None:
         debug.trace = False
         debug.functions = {}
 
-    await _switch(server, None, off, timeout)
+    await _switch(server, "no_debug", None, off, timeout)
 
 
-async def _switch(server: Target, on: Any, off: Callable[[_watched.Debug], object], timeout: float | None) -> None:
+async def _switch(server: Target, verb: str, on: Any, off: Callable[[_watched.Debug], object], timeout: float | None) -> None:
     def apply(process: ServerProcess) -> None:
         if on is not None:
             switch_on(process, on)
@@ -235,24 +237,32 @@ async def _switch(server: Target, on: Any, off: Callable[[_watched.Debug], objec
             off(debug_of(process))
             unwatch(process)
 
-    await _request(server, apply, timeout)
+    await _request(server, verb, apply, timeout)
 
 
 # --- the request ------------------------------------------------------------------------------------------------------
 
 
-async def _request(server: Target, what: Callable[[ServerProcess], T], timeout: float | None) -> T:
-    """Run `what` in the server, as a request of the system. What it raises is raised here."""
+class _Request:
+    """A request of the system: run `what` in the server. What it raises is raised in whoever asks."""
 
-    def serve(process: ServerProcess) -> Any:
+    __slots__ = ("verb", "what")
+
+    def __init__(self, verb: str, what: Callable[[ServerProcess], Any]) -> None:
+        self.verb = verb  # how errors call it
+        self.what = what
+
+    def __call__(self, process: ServerProcess) -> Any:
         try:
-            value = what(process)
+            value = self.what(process)
         except Exception as error:
             return Reply(error)
         return _served(value) if is_coroutine(value) else Reply((value,))
 
+
+async def _request(server: Target, verb: str, what: Callable[[ServerProcess], T], timeout: float | None) -> T:
     address = server if isinstance(server, Address) else Address(_target(server))
-    answer = await gen.request(address.with_timeout(timeout), SYSTEM, serve, None)
+    answer = await gen.request(address.with_timeout(timeout), SYSTEM, _Request(verb, what), None)
     if isinstance(answer, Exception):
         raise answer
     return answer[0]  # type: ignore[no-any-return]

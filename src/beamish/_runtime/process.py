@@ -112,6 +112,13 @@ class Process(Pid):
     def clear(self) -> None:
         """Let go of the state: what is dead keeps nothing alive."""
 
+    def mail(self) -> list[Entry]:
+        """What waits to be handled, oldest first: for looking."""
+        return list(self.mbox or ())
+
+    def mail_length(self) -> int:
+        return len(self.mail())
+
     #: Whether it is of a behaviour (a server, a task) and so knows its ancestors, as what OTP starts by proc_lib.
     behaves: ClassVar[bool] = False
 
@@ -382,6 +389,9 @@ class TaskProcess(Process):
                 self.receiver = None
                 future.set_exception(error)
         self.inbox.append(message)
+
+    def mail(self) -> list[Entry]:
+        return [(INFO, message, None, None) for message in self.inbox]
 
     def drain(self, limit: int) -> None:
         raise AssertionError("a task process is never queued")
