@@ -718,6 +718,45 @@ class TestPostpone:
         assert await gate.through("last") == "last"
         assert await sys.get_state(gate) == ("open", [*range(20), "last"])
 
+    @both_roads
+    async def test_a_caller_whose_call_is_postponed_is_no_link_of_a_deadlock(self, world: World, clock: ManualClock) -> None:
+        class Back(StateMachine[str, Any]):
+            """It postpones `wait`, and asks whoever waits for it."""
+
+            def init(self) -> Begin[str, Any]:
+                return Begin("shut", None)
+
+            @call
+            def wait(self, state: str, data: Any) -> Answer[str]:
+                return Postpone() if state == "shut" else Keep(reply="done")
+
+            @call
+            async def ask(self, state: str, data: Any) -> Answer[str]:
+                try:
+                    await front.with_timeout(1.0).get()
+                except CallTimeout:
+                    return Next("open", reply="late")
+                return Keep(reply="answered")
+
+        class Front(StateMachine[str, None]):
+            def init(self) -> Begin[str, None]:
+                return Begin("a", None)
+
+            @call
+            async def through(self, state: str, data: None) -> str:
+                return await back.wait()
+
+            @call
+            def get(self, state: str, data: None) -> str:
+                return "got"
+
+        back, front = await start(world, Back), await start(world, Front)
+        through = asyncio.create_task(front.through())
+        await settle()
+        asked = asyncio.create_task(back.ask())
+        await clock.advance(1.0)
+        assert (await asked, await through) == ("late", "done")
+
     async def test_two_machines_may_postpone_each_others_calls(self, world: World) -> None:
         one, two = await start(world, Gate), await start(world, Gate)
 
@@ -845,6 +884,20 @@ class TestTimeouts:
             ["state", "inserted's", "event"],  # the call came first, as it does on its caller's stack
             ["event", "state", "inserted's"],
         )
+
+    async def test_those_of_zero_that_were_cancelled_take_nobodys_place(self, world: World) -> None:
+        timed = await start(world, Timed)
+        await sys.suspend(timed)
+        cancelled = Internal(("do", GenericTimeout.cancel("n"), GenericTimeout.cancel("m")))
+        calls = [
+            asyncio.create_task(timed.do(GenericTimeout("n", 0.0, "never"), GenericTimeout("m", 0.0, "never"), cancelled)),
+            asyncio.create_task(timed.do(GenericTimeout("n", 0.0, "zero"))),
+        ]
+        await settle()
+        timed.event()
+        await sys.resume(timed)
+        await asyncio.gather(*calls)
+        assert [content for _, content, _ in await seen_by(timed)] == ["zero", "event"]
 
     async def test_nothing_of_them_is_left_when_the_machine_ends(self, world: World, clock: ManualClock) -> None:
         for end in (lambda timed: timed.stop(), lambda timed: exit(timed, KILL)):
@@ -1022,6 +1075,45 @@ class TestTheEnd:
                 assert await machine.leave(stop) == "bye"
             await settle()
             assert order.pop() == ended
+
+    @both_roads
+    async def test_the_reply_of_a_stop_does_not_wait_for_terminate(self, world: World) -> None:
+        may_end = asyncio.Event()
+
+        class Slow(StateMachine[str, None]):
+            def init(self) -> Begin[str, None]:
+                return Begin("a", None)
+
+            @call
+            def leave(self, state: str, data: None) -> Answer[str]:
+                return Stop(NORMAL, reply="bye")
+
+            async def terminate(self, state: str, data: None, reason: Any) -> None:
+                await may_end.wait()
+
+        slow = await Slow.start()
+        assert await slow.leave() == "bye"
+        may_end.set()
+        await down(slow)
+
+    @both_roads
+    async def test_what_a_machine_says_that_was_killed_meanwhile_is_dropped(self, world: World) -> None:
+        class Suicidal(StateMachine[str, None]):
+            def init(self) -> Begin[str, None]:
+                return Begin("a", None)
+
+            @call
+            def go(self, state: str, data: None) -> Answer[str]:
+                try:
+                    exit(self, KILL)
+                except asyncio.CancelledError:
+                    pass
+                return Next("b", StateTimeout(100.0), Internal("x"), reply="here")
+
+        machine = await Suicidal.start()
+        with pytest.raises(ServerDown, match="killed"):
+            await machine.go()
+        assert len(world.node.wheel) == 0
 
     async def test_a_trapping_machine_ends_with_its_supervisor(self) -> None:
         ended: list[Any] = []
