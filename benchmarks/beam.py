@@ -19,6 +19,11 @@ SCRIPTS = {
     "start": ("start.exs", "DynamicSupervisor.start_child"),
     "memory of an idle server": ("memory.exs", "GenServer"),
     "monitor": ("monitor.exs", "Process.monitor, Process.demonitor"),
+    "registry: lookup": ("registry.exs", "Registry.lookup"),
+    "registry: register, unregister": ("registry.exs", "Registry.register, Registry.unregister"),
+    "registry: dispatch to 1": ("registry_dispatch.exs", "Registry.dispatch, send"),
+    "registry: dispatch to 100": ("registry_dispatch.exs", "Registry.dispatch, send"),
+    "registry: call by via": ("call_by_via.exs", "GenServer.call to a name in a Registry"),
     "telemetry, no handler": ("telemetry.exs", ":telemetry.execute"),
 }
 SECONDS = 60.0

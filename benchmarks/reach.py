@@ -63,6 +63,15 @@ REACHES = (
     Reach("1 ms heartbeat, 1 flooding client", "Beamish", at_most=5 * MS, p99=True),
     Reach("1 ms heartbeat, 100 clients", "Beamish", QUEUE, at_most=5 * MS, p99=True),
     Reach("timer", "Beamish: send_after, cancel_timer", "asyncio: loop.call_later, cancel", times=1),
+    Reach("registry: lookup", "Beamish: Registry.lookup", at_most=667),
+    Reach(
+        "registry: register, unregister", "Beamish: a process that has other keys", "BEAM: Registry.register, Registry.unregister", times=1
+    ),
+    Reach("registry: dispatch to 1", "Beamish: Registry.dispatch, send", "asyncio: a dict of queues", times=0.4),
+    Reach("registry: dispatch to 100", "Beamish: Registry.dispatch, send", "asyncio: a dict of queues", times=0.7),
+    Reach("registry: call by via", "Beamish: by Via", "asyncio: a dict, then Queue + Future", times=4),
+    Reach("registry: call by via", "Beamish: by Via", "Beamish: by name", times=0.45),
+    Reach("registry: call by via", "Beamish: by Via", "BEAM: GenServer.call to a name in a Registry", times=1),
     Reach("telemetry, no handler", "Beamish: the guard on the way of a call", at_most=10),
 )
 

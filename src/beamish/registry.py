@@ -182,14 +182,14 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
     def lookup(self, key: K) -> list[tuple[Pid, V]]:
         """Who is registered under `key`, with their values, in the order of registering. None of them is dead."""
         # `_table` and `pairs`, written out for a named, unique registry: half the time.
-        table: Unique[K, V] | None = None
+        table: Unique[K, V] | Duplicate[K, V] | None = None
         if self._process is None:
             try:
                 table = as_type(Any, NODES[here_key()].names[self._name]).state
             except (KeyError, AttributeError):
                 pass
         if type(table) is not Unique:
-            return self._table("lookup").pairs(key)
+            return table.pairs(key) if type(table) is Duplicate else self._table("lookup").pairs(key)
         try:
             pair = table.entries[key]
         except KeyError:
