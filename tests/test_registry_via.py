@@ -272,3 +272,15 @@ class TestTheProtocol:
         registry = await unique(world)
         with capture_crashes(), pytest.raises(StartError, match="ValueError: no"):
             await Failing(Via(registry, "k")).start()
+
+
+class TestASupervisor:
+    async def test_under_a_name_that_leads_through_a_registry(self, world: World) -> None:
+        registry = await unique(world)
+        tree = Supervisor(Via(registry, "tree"))
+        assert await tree.start_link([Cell("cell").child_spec(3)]) == tree
+        assert await Cell("cell").get() == 3
+        assert (await tree.count_children()).active == 1
+        assert registry.whereis_name("tree") is tree.pid()
+        await tree.stop()
+        assert registry.count() == 0
