@@ -78,6 +78,7 @@ class TestUnique:
         assert isinstance(error, AlreadyRegistered)
         assert error.pid == one.pid()
         assert registry.keys(one) == ["hello"]
+        assert registry.count() == 1
         assert await one.do(lambda: registry.register("world", "value")) is owner
         assert sorted(registry.keys(one)) == ["hello", "world"]
         await end(one)
@@ -91,6 +92,7 @@ class TestUnique:
         assert "the key 'hello' of Registry('r') is taken by Member(" in str(error)
         assert registry.keys(other) == []
         assert registry.values("hello", other) == []
+        assert registry.count() == 1
         assert links(other) == ()
         await end(one, other)
 
@@ -216,6 +218,7 @@ class TestUnique:
 class TestDuplicate:
     async def test_a_process_registers_as_often_as_it_likes(self, world: World, partitions: int, partition_by: str) -> None:
         registry = await duplicate(world, partitions, partition_by=partition_by)
+        assert registry.count() == 0
         one = await member(registry, ("hello", 1), ("hello", 2), ("world", 3))
         assert registry.keys(one) == ["hello", "hello", "world"]
         assert registry.values("hello", one) == [1, 2]
