@@ -287,7 +287,6 @@ async def test_a_call_that_came_too_late_leaves_nothing_behind(world: World, clo
     assert await cell.items() == []
 
 
-@pytest.mark.xfail(strict=True, reason="looking leaves a Debug behind")
 async def test_nothing_of_watching_is_left_when_everything_is_off(world: World) -> None:
     cell = await world.start_supervised(Cell("cell").child_spec())
     process: Any = cell.pid()
@@ -301,7 +300,6 @@ async def test_nothing_of_watching_is_left_when_everything_is_off(world: World) 
     assert process.extra is None or process.extra.debug is None
 
 
-@pytest.mark.xfail(strict=True, reason="it stays watched")
 async def test_a_debug_function_that_is_done_is_the_end_of_watching(world: World) -> None:
     cell = await world.start_supervised(Cell("cell").child_spec())
     process: Any = cell.pid()
@@ -408,7 +406,6 @@ async def test_a_reply_that_comes_later(world: World, watched: bool) -> None:
         assert [type(event) for event in events] == [sys.In, sys.Kept, sys.In, sys.Out]
 
 
-@pytest.mark.xfail(strict=True, reason="not told")
 async def test_an_answer_to_a_client_that_has_gone_counts_as_sent(world: World, clock: ManualClock) -> None:
     """OTP's {out, …} is what the server sends, whoever listens."""
     cell = await world.start_supervised(Cell("cell").child_spec())
@@ -426,7 +423,6 @@ async def test_an_answer_to_a_client_that_has_gone_counts_as_sent(world: World, 
     assert (counted.messages_in, counted.messages_out) == (1, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="counted as one")
 async def test_a_continue_is_no_message(world: World) -> None:
     """OTP tells {continue, Arg}, not {in, …}: it has come from nowhere."""
     cell = await world.start_supervised(Cell("cell").child_spec())
@@ -529,7 +525,6 @@ async def test_a_debug_function_that_casts_and_sends(world: World) -> None:
     assert await cell.items() == [2, ("sent", 2), 1, ("sent", 1)]
 
 
-@pytest.mark.xfail(strict=True, reason="the drain is left half-way")
 @pytest.mark.parametrize("reason", ["boom", KILL])
 @pytest.mark.parametrize("request_", ["items", "wait"])
 async def test_a_debug_function_that_ends_the_server(world: World, reason: Any, request_: str) -> None:
@@ -553,7 +548,6 @@ async def test_a_debug_function_that_ends_the_server(world: World, reason: Any, 
     assert await other.items() == []
 
 
-@pytest.mark.xfail(strict=True, reason="the drain is left half-way")
 async def test_a_debug_function_that_is_cancelled(world: World) -> None:
     cell = await world.start_supervised(Cell("cell").child_spec().replace(shutdown=0))
 
@@ -568,7 +562,6 @@ async def test_a_debug_function_that_is_cancelled(world: World) -> None:
     assert (await sys.get_status(cell)).debug == []
 
 
-@pytest.mark.xfail(strict=True, reason="the drain is left half-way")
 async def test_a_log_file_that_can_be_written_no_more(world: World, tmp_path: Path) -> None:
     """OTP opened it once; what can't be told of a server may not end it, nor stop it from serving."""
     cell = await world.start_supervised(Cell("cell").child_spec(1).replace(shutdown=0))
@@ -586,7 +579,6 @@ async def test_a_log_file_that_can_be_written_no_more(world: World, tmp_path: Pa
     assert await cell.wait(opened) == "done"
 
 
-@pytest.mark.xfail(strict=True, reason="the drain is left half-way")
 async def test_a_trace_on_a_closed_stdout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = await world.start_supervised(Cell("cell").child_spec(1).replace(shutdown=0))
     await sys.trace(cell, True)
@@ -602,14 +594,12 @@ async def test_a_trace_on_a_closed_stdout(world: World, monkeypatch: pytest.Monk
 # --- what is on from birth --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="not looked at")
 @pytest.mark.parametrize("option", [("log", 0), ("log", -1), ("log", True), ("install", (3, None)), ("install", ([], None))])
 async def test_an_option_that_can_not_work_is_refused_where_it_is_written(world: World, option: Any) -> None:
     with pytest.raises(ValueError, match="debug takes"):
         Cell("cell").options(debug=[option])
 
 
-@pytest.mark.xfail(strict=True, reason="not looked at")
 async def test_a_log_file_that_can_not_be_written_fails_the_start_and_leaves_nothing(world: World, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises((OSError, ValueError), match="nowhere"):
@@ -620,7 +610,6 @@ async def test_a_log_file_that_can_not_be_written_fails_the_start_and_leaves_not
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="the coroutine becomes the state")
 async def test_a_change_that_waits_is_refused_or_awaited(world: World) -> None:
     cell = await world.start_supervised(Cell("cell").child_spec(1))
 

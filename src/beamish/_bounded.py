@@ -6,7 +6,7 @@ Messages of the runtime (requests of the system, Exited, Down, TimedOut, Cancell
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from beamish import telemetry
 from beamish._runtime.process import AT_REST, DEAD, EXITING, Entry
@@ -41,8 +41,8 @@ class Mail(deque[Entry]):
         self.limit = limit
 
     def append(self, entry: Entry, /) -> None:
-        if len(self) + self._held() >= self.limit and _refusable(entry):
-            _refuse(self.process, entry, self.limit, len(self) + self._held())
+        if len(self) + self._held() >= self.limit and _refusable(entry) and (waiting := self._requests()) >= self.limit:
+            _refuse(self.process, entry, self.limit, waiting)
         else:
             super().append(entry)
 
@@ -50,6 +50,10 @@ class Mail(deque[Entry]):
         """What waits while the server is suspended waits elsewhere."""
         extra: Any = self.process.extra
         return 0 if extra.debug is None else len(extra.debug.held)
+
+    def _requests(self) -> int:
+        """How many requests wait, exactly: what always gets in takes no room. Counted only when it looks full."""
+        return sum(map(_refusable, self.process.mail()))
 
 
 def _refusable(entry: Entry) -> bool:
@@ -73,8 +77,6 @@ class Bounded(_Base):
     """What is mixed into the class of a process whose mailbox has a bound (`extra.limit`). It stays as quick as the others."""
 
     __slots__ = ()
-
-    bounded: ClassVar[bool] = True
 
     def post(self, entry: Entry) -> None:
         if self.mbox is not None:

@@ -38,6 +38,10 @@ class Child:
         self.restarting = False
         self.extra: tuple[Any, ...] = ()  # what a start function returned beside the process
 
+    @property
+    def supervisor(self) -> Process:
+        return self.tree.me
+
     def unlinked(self, process: Process, other: Process) -> None:
         """The child has unlinked itself: it stays in the table and is stopped in its turn, but its end is not heard of."""
 
@@ -134,11 +138,19 @@ async def _finish_start(tree: Tree, child: Child, process: ServerProcess) -> Fai
 async def _start_function(tree: Tree, child: Child) -> Failed | None:
     try:
         process, child.extra = await started_by(child.spec, child.spec.args, child.spec.kwargs)
+        refuse_stranger(tree.me, process)
     except BaseException as error:
         return _start_failed(tree, child, error)
     child.process = process
     process.record = child
     return None
+
+
+def refuse_stranger(me: Process, process: Process) -> None:
+    """A process has one supervisor: two would each restart it, and each think that the other's was its own."""
+    other = process.record.supervisor if process.record is not None else me
+    if other is not me:
+        raise StartError(f"{process.label()!r} is a child of {other.label()!r} already", f"a child of {me.label()!r}")
 
 
 def _start_failed(tree: Tree, child: Child, error: BaseException) -> Failed | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from beamish import _watched
@@ -26,6 +27,8 @@ class Setup:
         options = tuple(debug)
         for option in options:
             _watched.check_option(option)
+            if option[0] == "log_to_file":
+                _watched.writable(Path(option[1]))
         return cls(max_queue, options) if max_queue is not None or options else None
 
     def apply(self, process: ServerProcess) -> None:

@@ -55,7 +55,12 @@ def begin(
         process = cls.__process__(node, cls, parent, None)
         _register(process, name)
     if setup is not None:
-        setup.apply(process)
+        try:
+            setup.apply(process)
+        except BaseException:
+            _unlink_from_starter(process)
+            process.end(NORMAL)
+            raise
     ctx = node.scratch.pop() if node.scratch else Context()
     outer = node.current
     node.current = process

@@ -6,6 +6,7 @@ every call goes by the mailbox, where it can be seen.
 
 from __future__ import annotations
 
+import asyncio
 import sys as python_sys
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from beamish._runtime.client import ANSWERED, Client
+from beamish._runtime.client import ANSWERED, Client, Unheard
 from beamish._runtime.extra import extra_of
 from beamish._runtime.ids import Pid
 from beamish._runtime.process import DEAD, EXITING, RUNNING, WATCHED, Entry
@@ -113,25 +114,37 @@ class Debug:
         return [name for name, on in found.items() if on] + ["install"] * len(self.functions)
 
     def event(self, process: ServerProcess, event: Event) -> None:
-        if self.counts is not None and not isinstance(event, Kept):
+        if self.counts is not None and not isinstance(event, Kept) and not (isinstance(event, In) and event.kind == "continue"):
             self.counts[isinstance(event, Out)] += 1
         if self.log is not None:
             self.log.append(event)
         if self.trace or self.file is not None:
-            line = f"*DBG* {process.label()!r} {shown(event)}\n"
-            if self.trace:
-                python_sys.stdout.write(line)
-            if self.file is not None:
-                with self.file.open("a", encoding="utf-8") as file:
-                    file.write(line)
+            self._write(process, f"*DBG* {process.label()!r} {shown(event)}\n")
         for id, (function, state) in list(self.functions.items()):
             self._tell(process, id, function, state, event)
+
+    def _write(self, process: ServerProcess, line: str) -> None:
+        """Where that is not possible any more it is switched off, and said so: the server goes on."""
+        if self.trace:
+            try:
+                python_sys.stdout.write(line)
+            except (OSError, ValueError) as error:
+                self.trace = False
+                _complain(process, f"its trace was switched off, stdout can't be written: {error}")
+        if self.file is not None:
+            try:
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(line)
+            except OSError as error:
+                self.file = None
+                _complain(process, f"its log_to_file was switched off: {error}")
 
     def _tell(self, process: ServerProcess, id: Any, function: DebugFunction, state: Any, event: Event) -> None:
         try:
             after = function(state, event, process.label())
-        except Exception as error:  # as in OTP: a debug function that fails is taken off, the server goes on
-            python_sys.stderr.write(f"*DBG* {process.label()!r}: a debug function was taken off, it raised {short(error)}\n")
+        except (Exception, asyncio.CancelledError) as error:  # as in OTP: one that fails is taken off, the server goes on
+            if process.status not in (EXITING, DEAD):  # by exit() of its own, say: see `Watched.told`
+                _complain(process, f"a debug function was taken off, it raised {short(error)}")
             after = DONE
         if id not in self.functions:
             return
@@ -139,6 +152,10 @@ class Debug:
             del self.functions[id]
         else:
             self.functions[id] = (function, after)
+
+
+def _complain(process: ServerProcess, text: str) -> None:
+    python_sys.stderr.write(f"*DBG* {process.label()!r}: {text}\n")
 
 
 def shown(event: Event) -> str:
@@ -190,6 +207,7 @@ class Watched(_Base):
                     break  # nobody looks any more: the rest of its mail goes the usual way
             if timeout is not None:
                 self.arm(timeout)
+            unwatch(self)  # a debug function may have taken itself off
             self.release()
         finally:
             node.current = outer
@@ -220,26 +238,34 @@ class Watched(_Base):
 
     def handle(self, entry: Entry) -> bool:
         ours = entry[0] is not SYSTEM and entry[0] is not ACK
-        if ours:
-            debug_of(self).event(self, _came(entry))
+        if ours and not self._told(_came(entry)):
+            return False
         free = super().handle(entry)
-        if free and ours:
-            self._handled(entry)
-        return free
+        return self._handled(entry) if free and ours else free
+
+    def _told(self, event: Event) -> bool:
+        """Tell an event. False: a debug function has ended the server."""
+        debug_of(self).event(self, event)
+        return self.status == RUNNING or self.looked()
 
     async def main(self, coro: Coroutine[Any, Any, Any], entry: Entry | None) -> None:
         await super().main(coro, entry)
-        if entry is not None and entry[0] is not SYSTEM and entry[0] is not ACK:
+        if self.rest == WATCHED and entry is not None and entry[0] is not SYSTEM and entry[0] is not ACK:
             self._handled(entry)
 
-    def _handled(self, entry: Entry) -> None:
+    def _handled(self, entry: Entry) -> bool:
         if self.status in (EXITING, DEAD):
-            return
+            return False
         client = entry[3]
-        if client is not None and client.outcome == ANSWERED:
-            debug_of(self).event(self, Out(client.value, client.caller, self.state))
+        if client is not None and (client.outcome == ANSWERED or type(client.value) is Unheard):
+            reply = client.value if client.outcome == ANSWERED else client.value.reply
+            event: Event = Out(reply, client.caller, self.state)
         else:
-            debug_of(self).event(self, Kept(self.state))
+            event = Kept(self.state)
+        if self.status == RUNNING:
+            return self._told(event)
+        debug_of(self).event(self, event)  # after an async handler: the process is at rest again
+        return True
 
 
 def _came(entry: Entry) -> In:
@@ -258,6 +284,12 @@ def debug_of(process: ServerProcess) -> Debug:
     if extra.debug is None:
         extra.debug = Debug()
     found: Debug = extra.debug
+    return found
+
+
+def looked_at(process: ServerProcess) -> Debug | None:
+    """What is switched on, without making a place for it."""
+    found: Debug | None = process.extra.debug if process.extra is not None else None
     return found
 
 
@@ -282,10 +314,13 @@ def watch(process: ServerProcess) -> Debug:
 
 def unwatch(process: ServerProcess) -> None:
     """Look away, if nothing is switched on any more."""
-    if process.rest == WATCHED and debug_of(process).idle():
+    extra = process.extra
+    if extra is None or extra.debug is None or not extra.debug.idle():
+        return
+    extra.debug = None
+    if process.rest == WATCHED:
         kind: Any = type(process).__mro__[2]
         process.__class__ = kind
-        extra_of(process).debug = None
 
 
 # --- switching on -----------------------------------------------------------------------------------------------------
@@ -293,7 +328,11 @@ def unwatch(process: ServerProcess) -> None:
 
 def check_option(option: Any) -> None:
     match option:
-        case "trace" | "log" | "statistics" | ("log", int()) | ("log_to_file", str() | Path()) | ("install", (_, _)):
+        case "trace" | "log" | "statistics" | ("log_to_file", str() | Path()):
+            return
+        case ("log", int(n)) if n > 0 and not isinstance(n, bool):
+            return
+        case ("install", (function, _)) if callable(function):
             return
         case _:
             raise ValueError(
@@ -333,8 +372,8 @@ def suspend(process: ServerProcess) -> None:
 
 def resume(process: ServerProcess) -> None:
     """The mail that came meanwhile goes first, in its order."""
-    debug = debug_of(process)
-    if not debug.suspended:
+    debug = looked_at(process)
+    if debug is None or not debug.suspended:
         return
     debug.suspended = False
     held, debug.held = debug.held, deque()

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar, cast as as_type
 
 from beamish import _starting
 from beamish._answers import Refuse
-from beamish._children import Failed, brutal, expected, failure, gave_up, given_up, report, restarted, started_by
+from beamish._children import Failed, brutal, expected, failure, gave_up, given_up, refuse_stranger, report, restarted, started_by
 from beamish._client import call
 from beamish._loop import ServerProcess
 from beamish._restart import FORGET, KEEP, RESTART, Restarts, check_options, decide
@@ -46,21 +46,27 @@ class _Note:
     `spec` is without arguments and shared by all children of a kind; temporary ones share the whole note.
     """
 
-    __slots__ = ("args", "crowd", "kwargs", "spec")
+    __slots__ = ("args", "crowd", "kwargs", "name", "spec")
 
-    def __init__(self, crowd: Crowd, spec: ChildSpec[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, crowd: Crowd, spec: ChildSpec[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: Any = None) -> None:
         self.crowd = crowd
         self.spec = spec
         self.args = args  # those of the supervisor first
         self.kwargs = kwargs
+        self.name = name  # that it is started under, not one that it takes itself
+
+    @property
+    def supervisor(self) -> Process:
+        return self.crowd.me
 
     def unlinked(self, process: Process, other: Process) -> None:
         """The child has unlinked itself: it is stopped with the others all the same."""
         if other is self.crowd.me:
             self.crowd.strays[process] = None
 
-    def named(self, name: Any) -> ChildSpec[Any]:
+    def shown(self, process: Process | None = None) -> ChildSpec[Any]:
         """The spec as a report shows it."""
+        name = self.name if self.name is not None or process is None else process.name
         return self.spec if name is None else self.spec.replace(name=name)
 
 
@@ -81,7 +87,7 @@ class Crowd:
 
     def children(self) -> Iterator[tuple[Process, _Note]]:
         """Those that run, in the order of their starts (strays last)."""
-        for process in [*(self.me.links or ()), *self.strays]:
+        for process in dict.fromkeys([*(self.me.links or ()), *self.strays]):
             note = process.record
             if type(note) is _Note and note.crowd is self and process.status != DEAD:
                 yield process, note
@@ -89,23 +95,30 @@ class Crowd:
     def note(self, spec: ChildSpec[Any], args: tuple[Any, ...]) -> _Note:
         """The note of a new child: for one that is never restarted the arguments need not be kept."""
         kind = (spec.start, None if spec.name is not None else spec.id, spec.restart, spec.shutdown, spec.type, spec.timeout, spec.setup)
-        shared = self.notes.get(kind)
+        try:
+            shared = self.notes.get(kind)
+        except TypeError:  # a start function or debug option without a hash: nothing to share
+            return self._note(spec, args)
         if shared is None:
             if len(self.notes) >= 100:
                 self.notes.clear()  # every child has its own id: nothing to share
             id = spec.id if spec.name is None else spec.start
             shared = self.notes[kind] = _Note(self, spec.replace(id=id, args=(), kwargs={}, name=None), (), {})
-        return shared if spec.restart == "temporary" else _Note(self, shared.spec, args, spec.kwargs)
+        return shared if spec.restart == "temporary" else _Note(self, shared.spec, args, spec.kwargs, spec.name)
+
+    def _note(self, spec: ChildSpec[Any], args: tuple[Any, ...]) -> _Note:
+        kept = spec.restart != "temporary"
+        return _Note(self, spec.replace(args=(), kwargs={}, name=None), args if kept else (), spec.kwargs if kept else {}, spec.name)
 
 
 class _Waiting:
     """A child between two attempts to restart it; also the message that asks for the next one."""
 
-    __slots__ = ("name", "note")
+    __slots__ = ("note", "pid")
 
-    def __init__(self, note: _Note, name: Any) -> None:
+    def __init__(self, note: _Note, pid: Process) -> None:
         self.note = note
-        self.name = name
+        self.pid = pid  # of the one that ended, by which clients know it
 
 
 class DynamicSupervisor(GenServer[Crowd]):
@@ -206,14 +219,19 @@ class DynamicSupervisor(GenServer[Crowd]):
     async def _started_by(self, state: Crowd, note: _Note, spec: ChildSpec[Any], args: tuple[Any, ...]) -> Any:
         try:
             process, beside = await started_by(spec, args, spec.kwargs)
+            _take_in(state, process, note)
         except BaseException as error:
             return _refused(state, spec, failure(error) or Failed(error))
-        _take_in(state, process, note)
         return (process.label(), *beside) if beside else process.label()
 
     @call
     async def _terminate_child(self, state: Crowd, process: Process) -> object:
         note = process.record
+        for waiting in state.restarting:
+            if waiting.pid is process:
+                del state.restarting[waiting]
+                state.count -= 1
+                return None
         if type(note) is not _Note or note.crowd is not state:
             return Refuse(NotFound(f"{process.label()!r} is no child of {state.me.label()!r}"))
         await _stop(state, [(process, note)])
@@ -243,8 +261,12 @@ async def _finish(state: Crowd, process: ServerProcess, note: _Note) -> Failed |
 
 
 def _take_in(state: Crowd, process: Process, note: _Note) -> None:
+    """A process that a start function has started. One that is a child here already stays one child, as in Elixir."""
+    known = type(process.record) is _Note and process.record.crowd is state
+    if not known:
+        refuse_stranger(state.me, process)
+        state.count += 1
     process.record = note
-    state.count += 1
     me = state.me
     if not (me.links and process in me.links):
         process.link_to(me)  # its start function has not: only so it is known
@@ -267,9 +289,9 @@ def _ended(state: Crowd, note: _Note, process: Process, reason: object) -> Any:
         return None  # everything is being stopped: nothing is restarted any more
     fate = decide(note.spec.restart, reason)
     if fate is RESTART or not clean(reason):
-        report(state.me, note.named(process.name), "child_terminated", reason, pid=process)
+        report(state.me, note.shown(process), "child_terminated", reason, pid=process)
     if fate is RESTART:
-        waiting = _Waiting(note, process.name)
+        waiting = _Waiting(note, process)
         state.restarting[waiting] = None
         return _restart(state, waiting, reason)
     assert fate in (KEEP, FORGET)  # a spec without a process is kept by nobody here
@@ -278,14 +300,14 @@ def _ended(state: Crowd, note: _Note, process: Process, reason: object) -> Any:
 
 
 def _restart(state: Crowd, waiting: _Waiting, reason: object) -> Any:
-    note, name = waiting.note, waiting.name
+    note = waiting.note
     if state.restarts.add(state.me.node.clock.now()):
-        return gave_up(state.me, note.named(name), state.restarts, reason)
+        return gave_up(state.me, note.shown(), state.restarts, reason)
     if not isinstance(note.spec.start, ServerMeta):
         return _restart_by(state, waiting, reason)
     try:
         process = _starting.begin(
-            state.me.node, as_type(Any, note.spec.start), note.args, note.kwargs, state.me, name, note, note.spec.setup
+            state.me.node, as_type(Any, note.spec.start), note.args, note.kwargs, state.me, note.name, note, note.spec.setup
         )
     except BaseException as error:
         return _restart_failed(state, waiting, failure(error))
@@ -297,7 +319,7 @@ def _restart(state: Crowd, waiting: _Waiting, reason: object) -> Any:
 
 
 def _restarted(state: Crowd, waiting: _Waiting, process: Process, reason: object) -> None:
-    restarted(state.me, waiting.note.named(waiting.name), process, reason, "one_for_one", len(state.restarts.seconds))
+    restarted(state.me, waiting.note.shown(), process, reason, "one_for_one", len(state.restarts.seconds))
 
 
 async def _restart_begun(state: Crowd, process: ServerProcess, waiting: _Waiting, reason: object) -> None:
@@ -314,12 +336,12 @@ async def _restart_by(state: Crowd, waiting: _Waiting, reason: object) -> None:
     note = waiting.note
     try:
         process, _ = await started_by(note.spec, note.args, note.kwargs)
+        _take_in(state, process, note)
     except BaseException as error:
         _restart_failed(state, waiting, failure(error))
         return
     del state.restarting[waiting]
     state.count -= 1
-    _take_in(state, process, note)
     _restarted(state, waiting, process, reason)
 
 
@@ -329,7 +351,7 @@ def _restart_failed(state: Crowd, waiting: _Waiting, problem: Failed | None) -> 
         del state.restarting[waiting]
         state.count -= 1
         return
-    report(state.me, waiting.note.named(waiting.name), "start_error", problem.reason, problem.info)
+    report(state.me, waiting.note.shown(), "start_error", problem.reason, problem.info)
     state.me.post((INFO, waiting, None, None))
 
 
@@ -431,4 +453,4 @@ class _Stopping(MonitorRef):
 
 def _check(me: ServerProcess, note: _Note, process: Process) -> None:
     if not expected(process.reason, note.spec):
-        report(me, note.named(process.name), "shutdown_error", process.reason, pid=process)
+        report(me, note.shown(process), "shutdown_error", process.reason, pid=process)

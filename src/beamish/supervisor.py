@@ -314,7 +314,7 @@ def _ended(tree: Tree, child: Child, process: Process, reason: object) -> Any:
 def _shuts_down(tree: Tree) -> bool:
     """Whether the supervisor ends, now that a significant child has left by itself and is not restarted (OTP 24)."""
     if tree.auto_shutdown == "all_significant":
-        return not any(child.spec.significant and child.process is not None for child in tree.children.values())
+        return not any(child.spec.significant and (child.process is not None or child.restarting) for child in tree.children.values())
     return tree.auto_shutdown == "any_significant"
 
 

@@ -28,7 +28,7 @@ from beamish._watched import (
     Kept as Kept,
     Out as Out,
     Statistics as Statistics,
-    debug_of,
+    looked_at,
     shown,
     switch_on,
     unwatch,
@@ -65,11 +65,17 @@ async def get_state(server: Target, timeout: float | None = 5.0) -> Any:
 
 
 async def replace_state(server: Target, change: Callable[[Any], Any], timeout: float | None = 5.0) -> Any:
-    """Put `change(state)` in place of the state, and return it. What `change` raises is raised here; the server goes on."""
+    """Put `change(state)` in place of the state, and return it. What `change` raises is raised here; the server goes on.
+
+    `change` runs in the server, and may be async.
+    """
 
     def apply(process: ServerProcess) -> Any:
-        process.state = change(process.state)
-        return process.state
+        changed = change(process.state)
+        if is_coroutine(changed):
+            return _later(process, changed)
+        process.state = changed
+        return changed
 
     return await _request(server, "replace_state", apply, timeout)
 
@@ -115,8 +121,8 @@ async def change_code(server: Target, version: Any, extra: Any = None, timeout: 
     """
 
     def change(process: ServerProcess) -> Any:
-        if not debug_of(process).suspended:
-            unwatch(process)
+        debug = looked_at(process)
+        if debug is None or not debug.suspended:
             raise NotSuspended(f"{process.label()!r} is not suspended: await sys.suspend(…) it first, and sys.resume(…) it afterwards")
         changed = process.cls.code_change(process.server, process.state, version, extra)
         if is_coroutine(changed):
@@ -127,8 +133,9 @@ async def change_code(server: Target, version: Any, extra: Any = None, timeout: 
     await _request(server, "change_code", change, timeout)
 
 
-async def _later(process: ServerProcess, changed: Any) -> None:
+async def _later(process: ServerProcess, changed: Any) -> Any:
     process.state = await changed
+    return process.state
 
 
 async def terminate(server: Target, reason: object, timeout: float | None = 5.0) -> None:
@@ -148,14 +155,13 @@ async def statistics(server: Target, flag: bool | Literal["get"] = "get", timeou
     def apply(process: ServerProcess) -> Statistics | None:
         if flag is True:
             switch_on(process, "statistics")
-        debug = debug_of(process)
-        found = None
-        if flag == "get" and debug.counts is not None:
-            found = Statistics(debug.since, process.node.clock.now(), *debug.counts)
+        debug = looked_at(process)
+        if debug is None or debug.counts is None:
+            return None
         if flag is False:
             debug.counts = None
-        unwatch(process)
-        return found
+            unwatch(process)
+        return Statistics(debug.since, process.node.clock.now(), *debug.counts) if debug.counts is not None and flag == "get" else None
 
     return await _request(server, "statistics", apply, timeout)
 
@@ -170,12 +176,13 @@ async def log(server: Target, flag: bool | int | Literal["get", "print"] = "get"
             switch_on(process, "log")
         elif isinstance(flag, int) and flag is not False:
             switch_on(process, ("log", flag))
-        debug = debug_of(process)
-        found = list(debug.log or ()) if flag in ("get", "print") else []
+        debug = looked_at(process)
+        if debug is None or debug.log is None:
+            return []
         if flag is False:
             debug.log = None
-        unwatch(process)
-        return found
+            unwatch(process)
+        return list(debug.log or ()) if flag in ("get", "print") else []
 
     events = await _request(server, "log", apply, timeout)
     if flag == "print":
@@ -233,8 +240,10 @@ async def _switch(server: Target, verb: str, on: Any, off: Callable[[_watched.De
     def apply(process: ServerProcess) -> None:
         if on is not None:
             switch_on(process, on)
-        else:
-            off(debug_of(process))
+            return
+        debug = looked_at(process)
+        if debug is not None:
+            off(debug)
             unwatch(process)
 
     await _request(server, verb, apply, timeout)

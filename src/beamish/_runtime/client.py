@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 PENDING, ANSWERED, DOWN, LATE, REFUSED = range(5)
 
 
+class Unheard:
+    """A reply to a client that has given up: nobody gets it, but `sys` may show it."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: Any) -> None:
+        self.reply = reply
+
+
 class Client:
     """Who asked (OTP's `from`). Take it with `beamish.client()`, keep it, answer with `beamish.reply(client, value)`.
 
@@ -41,6 +50,8 @@ class Client:
             future = self.future
             if future is not None and not future.done():
                 future.set_result(None)
+        elif self.outcome == LATE:
+            self.value = Unheard(value)
 
     def failed(self, reason: object) -> None:
         self._end(DOWN, reason)
