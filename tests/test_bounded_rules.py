@@ -119,7 +119,7 @@ async def test_the_bound_is_exact_and_order_is_kept(world: World, bound: int, ki
 
 
 async def test_a_call_that_finds_an_idle_server_with_a_full_mailbox(world: World, inline: bool) -> None:
-    """On its caller's stack the mail is handled first, as if the server had had its turn: then there is room. By the mailbox there is none."""
+    """On its caller's stack the mail is handled first, as if the server had had its turn: then there is room. Else there is none."""
     desk = await world.start_supervised(Plain("desk").options(max_queue=2).child_spec())
     for n in range(3):
         desk.put(n)
