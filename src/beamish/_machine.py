@@ -93,7 +93,7 @@ class MachineProcess(ServerProcess):
 
     __slots__ = ("ahead", "postponed", "timeouts", "waits")
 
-    cls: type[StateMachine[Any, Any]]
+    cls: type[StateMachine[Any, Any]]  # type: ignore[assignment]
 
     def __init__(self, node: Node, cls: Any, parent: Process | None, name: Any) -> None:
         ServerProcess.__init__(self, node, cls, parent, name)

@@ -252,11 +252,12 @@ def _collect(cls: Any) -> None:
                 f"{cls.__name__}.{key} overrides a handler of a base class, so it needs the same decorator: @{requests[key].kind}"
             )
     root = next((base for base in cls.__mro__ if base.__dict__.get("__root__")), cls)
-    calls, casts = cls.handle_call is not root.handle_call, cls.handle_cast is not root.handle_cast
+    calls, casts, cls.__terminates__ = (
+        getattr(cls, name, None) is not getattr(root, name, None) for name in ("handle_call", "handle_cast", "terminate")
+    )
     cls.__overrides__ = (calls, casts)
     cls.__requests__ = requests
     cls.__handlers__ = {key: one.handler for key, one in requests.items() if not (calls if one.kind == "call" else casts)}
-    cls.__terminates__ = cls.terminate is not root.terminate
 
 
 class Message(Generic[R_co]):
@@ -276,14 +277,8 @@ class MultiCall(Generic[R_co]):
     bad_nodes: list[str]
 
 
-class GenServer(Address, Generic[S], metaclass=ServerMeta):
-    """Derive from it, with the type of the state: `class Cache(GenServer[dict[str, bytes]])`.
-
-    Class keywords, inherited: `restart="permanent" | "transient" | "temporary"`, `shutdown=seconds | "brutal_kill" | None`.
-
-    The instances are addresses: `Cache("cache")` by name, `cache.pid()`, `cache.with_timeout(0.2)`. To start one use
-    `start_link`, `start`, `start_monitor` (on the class: anonymous; on a named address: registered) or `child_spec`.
-    """
+class Server(Address, Generic[S], metaclass=ServerMeta):
+    """What a GenServer and a StateMachine have in common: how they are started, and the client's side."""
 
     __slots__ = ()
 
@@ -317,38 +312,6 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
         """Make the state. Returns it, or `Init(state, then=…)`, `Ignore()`, `Stop(reason)`; what it raises fails the start."""
-        return None
-
-    def handle_call(self, state: S, request: Any, client: Client) -> Any:
-        """Every call that has no handler of its own, `address.call(request)`; all calls, in a class that overrides this.
-
-        Returns the reply, or Reply, NoReply, Stop. By default it dispatches generated calls, and crashes on others.
-        """
-        if isinstance(request, Request):
-            return self.__requests__[request.name].handler(self, state, *request.args, **request.kwargs)
-        raise RuntimeError(f"attempted to call {type(self).__name__} with {short(request)}, but it has no handle_call for that")
-
-    def handle_cast(self, state: S, request: Any) -> Any:
-        """The same for casts. Returns None, NoReply or Stop."""
-        if isinstance(request, Request):
-            return self.__requests__[request.name].handler(self, state, *request.args, **request.kwargs)
-        raise RuntimeError(f"attempted to cast {type(self).__name__} with {short(request)}, but it has no handle_cast for that")
-
-    def handle_info(self, state: S, message: Any) -> CastResult | Awaitable[CastResult]:
-        """Every other message: those of `send` and timers, `Down`, `Exited`, `TimedOut`. By default logged as unexpected."""
-        facts = {"context": "no_handle_info", "server": self, "cls": type(self), "message_": message}
-        _log.error("%r got an unexpected message: %s", self, short(message), extra=facts)
-        return None
-
-    def handle_continue(self, state: S, arg: Any) -> CastResult | Awaitable[CastResult]:
-        """What `then=Continue(arg)` asked for: the next thing the server does, ahead of its queue."""
-        raise RuntimeError(f"{type(self).__name__} returned then=Continue({short(arg)}), but it has no handle_continue")
-
-    def terminate(self, state: S, reason: Any) -> object:
-        """Before the end, when the server itself ends: Stop, an error in a handler, `stop()`, its parent's exit if it traps.
-
-        Not called for KILL, nor for exit signals while it does not trap (`flag(trap_exit=True)` in init).
-        """
         return None
 
     def format_status(self, status: Status) -> Status:
@@ -448,3 +411,51 @@ class GenServer(Address, Generic[S], metaclass=ServerMeta):
     def send_interval(self, seconds: float, message: Any) -> Timer:
         """Send `message` to this server's handle_info every `seconds`, until cancelled or the server's end."""
         return _timer.send_interval(seconds, self, message)
+
+
+class GenServer(Server[S]):
+    """Derive from it, with the type of the state: `class Cache(GenServer[dict[str, bytes]])`.
+
+    Class keywords, inherited: `restart="permanent" | "transient" | "temporary"`, `shutdown=seconds | "brutal_kill" | None`.
+
+    The instances are addresses: `Cache("cache")` by name, `cache.pid()`, `cache.with_timeout(0.2)`. To start one use
+    `start_link`, `start`, `start_monitor` (on the class: anonymous; on a named address: registered) or `child_spec`.
+    """
+
+    __slots__ = ()
+
+    __root__ = True
+
+    # -- callbacks: override those you need, and `init`; each may be `async def`
+
+    def handle_call(self, state: S, request: Any, client: Client) -> Any:
+        """Every call that has no handler of its own, `address.call(request)`; all calls, in a class that overrides this.
+
+        Returns the reply, or Reply, NoReply, Stop. By default it dispatches generated calls, and crashes on others.
+        """
+        if isinstance(request, Request):
+            return self.__requests__[request.name].handler(self, state, *request.args, **request.kwargs)
+        raise RuntimeError(f"attempted to call {type(self).__name__} with {short(request)}, but it has no handle_call for that")
+
+    def handle_cast(self, state: S, request: Any) -> Any:
+        """The same for casts. Returns None, NoReply or Stop."""
+        if isinstance(request, Request):
+            return self.__requests__[request.name].handler(self, state, *request.args, **request.kwargs)
+        raise RuntimeError(f"attempted to cast {type(self).__name__} with {short(request)}, but it has no handle_cast for that")
+
+    def handle_info(self, state: S, message: Any) -> CastResult | Awaitable[CastResult]:
+        """Every other message: those of `send` and timers, `Down`, `Exited`, `TimedOut`. By default logged as unexpected."""
+        facts = {"context": "no_handle_info", "server": self, "cls": type(self), "message_": message}
+        _log.error("%r got an unexpected message: %s", self, short(message), extra=facts)
+        return None
+
+    def handle_continue(self, state: S, arg: Any) -> CastResult | Awaitable[CastResult]:
+        """What `then=Continue(arg)` asked for: the next thing the server does, ahead of its queue."""
+        raise RuntimeError(f"{type(self).__name__} returned then=Continue({short(arg)}), but it has no handle_continue")
+
+    def terminate(self, state: S, reason: Any) -> object:
+        """Before the end, when the server itself ends: Stop, an error in a handler, `stop()`, its parent's exit if it traps.
+
+        Not called for KILL, nor for exit signals while it does not trap (`flag(trap_exit=True)` in init).
+        """
+        return None

@@ -55,7 +55,7 @@ from beamish._transition import (
     Transition as Transition,
     UnhandledEvent as UnhandledEvent,
 )
-from beamish.gen_server import GenServer, ServerMeta
+from beamish.gen_server import Server, ServerMeta
 
 S = TypeVar("S")
 D = TypeVar("D")
@@ -200,7 +200,7 @@ def _step(handler: Callable[..., Any], *, replies: bool) -> Any:
     return step
 
 
-class StateMachine(GenServer[tuple[S, D]], Generic[S, D], metaclass=StateMachineMeta):
+class StateMachine(Server[tuple[S, D]], Generic[S, D], metaclass=StateMachineMeta):
     """Derive from it, with the types of the states and of the data: `class Connection(StateMachine[Conn, Stats])`.
 
     A state is any value that can be compared: a member of an Enum, a str, or a frozen dataclass that holds what belongs to
@@ -236,6 +236,6 @@ class StateMachine(GenServer[tuple[S, D]], Generic[S, D], metaclass=StateMachine
         """
         return None
 
-    def terminate(self, state: S, data: D, reason: Any, /) -> object:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    def terminate(self, state: S, data: D, reason: Any, /) -> object:
         """Before the end, when the machine itself ends: Stop, an error, `stop()`, its parent's exit if it traps."""
         return None

@@ -50,6 +50,7 @@ from beamish import (
     Reply,
     Shutdown,
     StartError,
+    StateMachine,
     Stop,
     SupervisorError,
     TaskExit,
@@ -181,7 +182,7 @@ def n(value: Any) -> Any:
             return f"pid:{name}" if name is not None and beamish.alive(value) else "PID"
         case Ref():
             return "REF"
-        case GenServer():
+        case GenServer() | StateMachine():
             pid = value.pid()
             return "PID" if pid is None else n(pid)
         case Via(module=Registry() as registry, key=key):
@@ -251,7 +252,7 @@ def _call_exit(error: CallExit) -> Any:
         return _task_exit(error)
     server = error.server
     timeout = "infinity"
-    if isinstance(server, GenServer):
+    if isinstance(server, GenServer | StateMachine):
         seconds = server._timeout
         timeout = "infinity" if seconds is None else n(round(seconds * 1000))
         server = server if server._name is None else server._name
