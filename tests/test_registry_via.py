@@ -252,7 +252,9 @@ class TestTheProtocol:
         assert registry.whereis_name("k") is None
         registry.unregister_name("k")
         assert links(one) == ()
+        dead = pid_of(one)
         await end(one, other)
+        assert registry.register_name("k", dead) is False
 
     async def test_send_to_a_name_that_nobody_has(self, world: World) -> None:
         registry = await unique(world)

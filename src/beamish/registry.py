@@ -75,7 +75,7 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
     * `keys`: "unique", one process for a key; "duplicate", any number of them, and a process as often as it likes.
     * `partitions` (1): the processes that those who register are linked to, in turn. On one event loop they make nothing
       faster; `dispatch` goes by them.
-    * `partition_by` ("pid"): "key" keeps all entries of a key in one partition, so that `dispatch` calls once.
+    * `partition_by` ("pid"): with "key", `dispatch` takes all entries of a key for one partition's and calls once.
     * `listeners`: names of processes that are sent `Registered` and `Unregistered`. Where nobody has the name, nothing is sent.
     * `meta`: what `meta(key)` gives.
 
@@ -140,6 +140,8 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
         """
         table = self._table("register")
         process = table.node.me() or myself()
+        if process.status == DEAD:
+            raise asyncio.CancelledError("this process is dead")
         held = table.holder(key)
         if held is not None:
             raise AlreadyRegistered(self, key, held)
@@ -284,11 +286,11 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
         return Via(self if isinstance(value, EllipsisType) else Valued(self, value), key)
 
     def register_name(self, key: K, pid: Pid, /, value: Any = None) -> bool:
-        """Put a process that is starting under `key`. False when it is taken."""
-        table = self._unique("a name")
-        if table.holder(key) is not None:
+        """Put a process that is starting under `key`. False when it is taken (or the process dead)."""
+        table, process = self._unique("a name"), as_type(Process, pid)
+        if table.holder(key) is not None or process.status == DEAD:
             return False
-        _add(table, as_type(Process, pid), key, value)
+        _add(table, process, key, value)
         return True
 
     def unregister_name(self, key: K, /) -> None:
@@ -373,8 +375,6 @@ class Valued(Generic[K, V]):
 
 
 def _add(table: Table[K, V], process: Process, key: K, value: V) -> Pid:
-    if process.status == DEAD:
-        raise asyncio.CancelledError("this process is dead")
     partition = table.add(process, key, value)
     if table.listeners:
         _tell(table, Registered(table.address, key, process, value))
