@@ -133,7 +133,6 @@ async def listener(world: World) -> Listener:
 # --- sources that misbehave -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="it ends the server")
 async def test_a_source_that_can_not_be_begun_ends_nothing_else(world: World) -> None:
     server = await listener(world)
     source = Source(iter_fails=True)
@@ -145,7 +144,6 @@ async def test_a_source_that_can_not_be_begun_ends_nothing_else(world: World) ->
     assert isinstance(ended.reason, Crash)
 
 
-@pytest.mark.xfail(strict=True, reason="it ends the server")
 async def test_a_source_that_can_not_be_closed_ends_nothing_else(world: World) -> None:
     server = await listener(world)
 
@@ -159,7 +157,6 @@ async def test_a_source_that_can_not_be_closed_ends_nothing_else(world: World) -
     assert "closed already" in repr([one.exc_info for one in reports])
 
 
-@pytest.mark.xfail(strict=True, reason="it ends the server")
 async def test_a_source_that_was_cancelled_itself_ends_nothing_else(world: World) -> None:
     """It awaited something that somebody cancelled: nobody has cancelled the stream."""
     server = await listener(world)
@@ -171,7 +168,6 @@ async def test_a_source_that_was_cancelled_itself_ends_nothing_else(world: World
     assert isinstance(ended.reason, Crash)
 
 
-@pytest.mark.xfail(strict=True, reason="it is asked for more")
 async def test_a_generator_that_swallows_its_cancellation_is_ended_all_the_same(world: World) -> None:
     async def stubborn() -> AsyncIterator[int]:
         n = 0
@@ -217,8 +213,6 @@ async def test_a_close_that_hangs_holds_nobody_up(world: World, end: str) -> Non
 async def test_a_source_is_closed_once_at_whatever_turn_it_ends(
     world: World, how: str, turns: int, inline: bool, request: pytest.FixtureRequest
 ) -> None:
-    if inline and not turns:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="a task that is cancelled before its first step runs no finally"))
     server = await Listener("listener").start()
     source = Source()
     stream = await server.listen(source)
@@ -243,7 +237,6 @@ async def test_a_source_is_closed_once_at_whatever_turn_it_ends(
         await stop(server)
 
 
-@pytest.mark.xfail(strict=True, reason="a task that is cancelled before its first step runs no finally")
 async def test_a_source_is_closed_when_the_handler_that_began_it_crashes(world: World) -> None:
     server = await Listener("listener").start()
     source = Source()
@@ -256,8 +249,6 @@ async def test_a_source_is_closed_when_the_handler_that_began_it_crashes(world: 
 
 @pytest.mark.parametrize("where", ["init", "async init", "continue", "terminate"])
 async def test_a_stream_may_begin_anywhere(world: World, where: str, request: pytest.FixtureRequest) -> None:
-    if where == "terminate":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="a task that is cancelled before its first step runs no finally"))
     source = Source(1, 2, None)
 
     class Anywhere(Listener):
@@ -307,7 +298,6 @@ async def test_an_init_that_fails_closes_what_it_listens_to(world: World) -> Non
     assert source.closed == 1
 
 
-@pytest.mark.xfail(strict=True, reason="it lives for ever")
 async def test_a_dead_server_listens_to_nothing_more(world: World) -> None:
     """KILL does not wait for its code, which goes on to its next await: what that begins must not live for ever."""
     source = Source()
@@ -448,8 +438,6 @@ async def test_the_supervisor_is_not_held_up_by_a_stream(world: World) -> None:
 async def test_whatever_a_closer_raises_everybody_hears_of_the_end(
     world: World, error: BaseException, request: pytest.FixtureRequest
 ) -> None:
-    if isinstance(error, asyncio.CancelledError):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="nobody hears"))
     closed: list[str] = []
 
     def broken() -> None:
@@ -476,7 +464,6 @@ async def test_whatever_a_closer_raises_everybody_hears_of_the_end(
     assert [one.reason if isinstance(one, Exited) else one for one in heard] == ["boom", "boom"]
 
 
-@pytest.mark.xfail(strict=True, reason="nobody hears")
 async def test_a_caller_hears_of_a_server_whose_closer_is_cancelled(world: World) -> None:
     server = await Listener("listener").start()
 
@@ -515,7 +502,6 @@ async def test_a_closer_that_asks_the_server_finds_nobody(world: World) -> None:
     assert len(found) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="it runs as whoever ended the process")
 async def test_a_closer_runs_as_nobody(world: World) -> None:
     """What a closer does is not done by whoever happens to have ended the process."""
     closed: list[str] = []
@@ -532,7 +518,6 @@ async def test_a_closer_runs_as_nobody(world: World) -> None:
     await stop(killer)
 
 
-@pytest.mark.xfail(strict=True, reason="it runs as whoever ended the process")
 async def test_an_async_closer_runs_as_nobody(world: World) -> None:
     who: list[Any] = []
 
@@ -553,7 +538,6 @@ async def test_an_async_closer_runs_as_nobody(world: World) -> None:
     await stop(killer)
 
 
-@pytest.mark.xfail(strict=True, reason="never closed")
 async def test_what_a_dead_server_owns_is_closed(world: World) -> None:
     """KILL does not wait for its code: what that opens afterwards is nobody's unless it is closed at once, or refused."""
     closed: list[str] = []
@@ -607,7 +591,6 @@ async def test_owned_twice_is_closed_once_and_disowned_means_not(world: World) -
     assert closed == [3, 1]
 
 
-@pytest.mark.xfail(strict=True, reason="cancelled with all tasks")
 async def test_a_close_that_is_on_its_way_is_waited_for_by_the_end_of_the_loop(world: World) -> None:
     """`asyncio.run` cancels every task at its end; what a process owned is closed all the same, as `own` promises."""
     closed: list[str] = []

@@ -106,14 +106,19 @@ def server_ended(process: Any, reason: object, entry: Entry | None, info: Any) -
         **facts(process), "context": "terminate", "last_message": status.message, "state": status.state, "reason": status.reason,
         "client": client.caller if client is not None else None, "log": status.log,
     }  # fmt: skip
+    last = told["last_message"]
     _log.error(
-        "%r %r terminating\n  last message: %s\n  state: %s\n  reason: %s\n  ancestors: %s%s",
-        who, process, short(told["last_message"]) if not isinstance(told["last_message"], str) else told["last_message"],
+        "%r %r%s terminating\n  last message: %s\n  state: %s\n  reason: %s\n  ancestors: %s%s",
+        who, process, _labelled(process), last if isinstance(last, str) else short(last),
         short(told["state"]), short(told["reason"]), told["ancestors"],
         f"\n  client: {_who(client.caller)}" if client is not None else "",
         exc_info=info,
         extra=told,
     )  # fmt: skip
+
+
+def _labelled(process: Process) -> str:
+    return "" if process.extra is None or process.extra.label is None else f" {short(process.extra.label)}"
 
 
 def _who(caller: Process | None) -> str:

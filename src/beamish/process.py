@@ -470,12 +470,13 @@ def _take(ref: MonitorRef) -> None:
 def own(closer: Callable[[], object]) -> None:
     """Have `closer()` called when this process ends, for whatever reason, KILL included: before anybody hears of the end.
 
-    `own(connection.close)`. Several run last first. It may be async, and is then run in a task of its own, which the end of the
-    loop waits for (5 s at most). What it raises is logged, and the others have their turn. `disown(closer)` takes it back: do
-    that when you close something yourself, since a process keeps what it owns.
+    `own(connection.close)`. Several run last first, as code of no process. It may be async, and is then run in a task of its own,
+    which the end of the loop waits for (5 s at most). What it raises is logged, and the others have their turn. `disown(closer)`
+    takes it back: do that when you close something yourself, since a process keeps what it owns.
     """
     if not callable(closer):
         raise TypeError(f"own takes a function without arguments that closes something: own(file.close). Got: {short(closer)}")
+    living(here())
     extra = extra_of(myself())
     if extra.closers is None:
         extra.closers = {}

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,20 +52,27 @@ def extra_of(process: Process) -> Extra:
 
 
 def _close(closer: Callable[[], object], process: Process) -> None:
-    """One closer. What it raises is logged: it may not change how the process ends, nor keep the others from their turn."""
+    """One closer, run as nobody: not as the dead, whose sends are dropped, and not as whoever has ended it.
+
+    What it raises is logged: it may not change how the process ends, nor keep the others from their turn.
+    """
+    node = process.node
+    outer, node.current = node.current, node.root
     try:
         rest = closer()
-    except Exception:
+    except (Exception, asyncio.CancelledError):
         _log.exception("%r: what it owned could not be closed: %r", process.label(), closer)
         return
+    finally:
+        node.current = outer
     if rest is not None and inspect.isawaitable(rest):
-        _finish(rest, closer, process.label(), process.node)
+        finish(rest, closer, process.label(), node)
 
 
-def _finish(rest: Any, closer: Any, label: object, node: Node) -> None:
-    """An async closer: a task of its own, since its process is gone. The end of the loop waits for it."""
+def finish(rest: Any, closer: Any, label: object, node: Node) -> None:
+    """An async closer: a task of nobody, since its process is gone. The end of the loop waits for it, and only that may cancel it."""
 
-    async def finish() -> None:
+    async def run() -> None:
         try:
             await rest
         except Exception:
@@ -72,6 +80,7 @@ def _finish(rest: Any, closer: Any, label: object, node: Node) -> None:
 
     if node.loop.is_closed():
         return
-    task = asyncio.Task(finish(), loop=node.loop, name="beamish-close")
+    task = asyncio.Task(run(), loop=node.loop, name="beamish-close", context=Context())
+    asyncio._unregister_task(task)  # asyncio.run cancels every task that it knows before the keeper has its turn
     node.closers[task] = None
     task.add_done_callback(node.closers.pop)

@@ -266,7 +266,10 @@ class Node:
             try:
                 await self.root.stop_trees()
                 if self.closers:
-                    await asyncio.wait(self.closers, timeout=5.0)
+                    _, late = await asyncio.wait(self.closers, timeout=5.0)
+                    for task in late:
+                        _log.error("%r is still closing something after 5 s: it is cut off", task)
+                        task.cancel()
             finally:
                 self._close_down()
 

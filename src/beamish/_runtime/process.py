@@ -224,15 +224,17 @@ class Process(Pid):
                 if ref.watched is not None and ref.watched.monitors is not None:
                     ref.watched.monitors.pop(ref, None)
             self.watching = None
-        if self.extra is not None:
-            self.extra.close(self)
-        self.mbox = None
-        self.ctx = None  # it refers back (CURRENT): a circle that only the garbage collector would find
-        self.waiting = None
-        self.clear()
-        node.dead.append(self)
-        if not node.burying:
-            node.bury()
+        try:
+            if self.extra is not None:
+                self.extra.close(self)
+        finally:  # whatever a closer did (KeyboardInterrupt), others hear of the end
+            self.mbox = None
+            self.ctx = None  # it refers back (CURRENT): a circle that only the garbage collector would find
+            self.waiting = None
+            self.clear()
+            node.dead.append(self)
+            if not node.burying:
+                node.bury()
 
     def give_up_name(self) -> None:
         name, names = self.name, self.node.names
