@@ -207,6 +207,46 @@ class TestAServer:
         assert registry.whereis_name("k") is None
 
 
+class TestTheEnd:
+    """A process whose name led through a registry ends when the name is somebody else's, or the registry is gone."""
+
+    async def test_takes_nothing_from_who_has_the_key_now(self, world: World) -> None:
+        registry = await unique(world)
+        old = await Member(Via(registry, "k")).start()
+        pid = pid_of(old)
+        await old.do(lambda: registry.unregister("k"))
+        new = await member(registry, ("k", 1))
+        await new.do(lambda: exit(pid, KILL))
+        assert not alive(pid)
+        assert registry.lookup("k") == [(new.pid(), 1)]
+        await end(new)
+
+    async def test_after_a_restart_of_the_registry_too(self, world: World) -> None:
+        registry = await unique(world)
+        old = await Member(Via(registry, "k")).start(True)
+        pid = pid_of(old)
+        with capture_crashes():
+            exit(registry, KILL)
+            await settle()
+        assert alive(pid)
+        assert registry.count() == 0
+        new = await Member(Via(registry, "k")).start()
+        await new.do(lambda: exit(pid, KILL))
+        assert not alive(pid)
+        assert registry.whereis_name("k") is new.pid()
+        await end(new)
+
+    async def test_without_a_registry_is_no_error(self, world: World) -> None:
+        registry = await unique(world)
+        old = await Member(Via(registry, "k")).start(True)
+        pid = pid_of(old)
+        await world.stop_supervised("r")
+        assert alive(pid)
+        with capture_crashes() as reports:
+            exit(pid, KILL)
+        assert reports == []
+
+
 class TestUnderASupervisor:
     async def test_is_restarted_under_its_key(self) -> None:
         registry = Registry[str, None]("names")
@@ -245,10 +285,10 @@ class TestTheProtocol:
         assert registry.register_name("k", pid_of(one)) is True
         assert registry.register_name("k", pid_of(other)) is False
         assert registry.whereis_name("k") is one.pid()
-        registry.unregister_name("k")
-        await other.do(lambda: registry.unregister_name("k"))
-        assert registry.whereis_name("k") is one.pid(), "it is not theirs"
-        await one.do(lambda: registry.unregister_name("k"))
+        for someone in (one, other):
+            await someone.do(lambda: registry.unregister_name("k"))
+        assert registry.whereis_name("k") is one.pid(), "it takes from the dead only"
+        await one.do(lambda: registry.unregister("k"))
         assert registry.whereis_name("k") is None
         registry.unregister_name("k")
         assert links(one) == ()

@@ -294,13 +294,15 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
         return True
 
     def unregister_name(self, key: K, /) -> None:
-        """Take `key` from this process, or from one that has ended."""
-        table = self._table("unregister_name")
+        """Take `key` from a process that has ended: what its end asks for. Who is alive takes it back with `unregister`."""
+        try:
+            table = self._table("unregister_name")
+        except NoProcess:
+            return  # gone with its names
+        # Others may have the key by now, even the process that is running here: it is nobody's but the dead's.
         held = table.holder(key)
         if held is not None and held.status == DEAD:
             table.drop(table.registrants[held], key)
-        else:
-            self.unregister(key)
 
     def whereis_name(self, key: K, /) -> Pid | None:
         """Who has `key` and is alive, or None; None too when no registry runs under this name."""
