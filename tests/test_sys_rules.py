@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -722,3 +723,88 @@ async def test_a_failing_state_change_of_a_watched_server_is_no_crash(world: Wor
     with pytest.raises(ZeroDivisionError):
         await sys.replace_state(cell, lambda state: 1 / 0)
     assert await cell.items() == [1]
+
+
+# --- in any order -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"max_queue": 1000}, {"debug": ["statistics"]}, {"max_queue": 1000, "debug": [("log", 3)]}], ids=str
+)
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_is_switched_on_and_off_order_is_kept_and_everybody_answered(
+    world: World, clock: ManualClock, seed: int, options: Any
+) -> None:
+    """Casts, messages, calls of both kinds and requests of `sys` by one sender, against the order in which they were sent."""
+    dice = random.Random(seed)
+
+    class Ordered(Cell):
+        @call
+        def add(self, state: list[Any], n: int) -> int:
+            state.append(n)
+            return n
+
+        @call
+        async def add_later(self, state: list[Any], n: int) -> int:
+            for _ in range(n % 3):
+                await asyncio.sleep(0)
+            state.append(n)
+            return n
+
+        @call
+        def add_and_go_on(self, state: list[Any], n: int) -> Reply[int]:
+            state.append(n)
+            return Reply(n, then=dice.choice([None, Timeout(1000.0), Hibernate()]))
+
+    cell = await Ordered("cell").options(**options).start()
+    sent: list[int] = []
+    asking: list[tuple[int, asyncio.Task[Any]]] = []
+    looking: list[asyncio.Task[Any]] = []
+    suspended = False
+    for n in range(120):
+        match dice.randrange(12):
+            case 0 | 1:
+                cell.put(n)
+                sent.append(n)
+            case 2:
+                send(cell, n)
+                sent.append(n)
+            case 3 | 4 | 5:
+                method = dice.choice([cell.add, cell.add_later, cell.add_and_go_on])
+                asking.append((n, asyncio.ensure_future(method(n))))
+                await asyncio.sleep(0)
+                sent.append(n)
+            case 6 | 7:
+                suspended = not suspended
+                looking.append(asyncio.ensure_future(sys.suspend(cell) if suspended else sys.resume(cell)))
+                await asyncio.sleep(0)
+            case 8:
+                looking.append(asyncio.ensure_future(dice.choice([sys.log, sys.statistics])(cell, dice.choice([True, False]))))
+                await asyncio.sleep(0)
+            case 9:
+                looking.append(asyncio.ensure_future(sys.install(cell, lambda s, _e, _n: sys.DONE if s > 2 else s + 1, 0)))
+                await asyncio.sleep(0)
+            case 10:
+                looking.append(asyncio.ensure_future(dice.choice([sys.no_debug, sys.get_status, sys.get_state])(cell)))
+                await asyncio.sleep(0)
+            case _:
+                for _ in range(dice.randrange(4)):
+                    await asyncio.sleep(0)
+    kill = seed % 3 == 0
+    if kill:
+        exit(cell, KILL)
+        await settle()
+        assert all(task.done() for _, task in asking)
+        assert all(task.done() for task in looking)
+        await asyncio.gather(*(task for _, task in asking), *looking, return_exceptions=True)
+        return
+    await sys.resume(cell)
+    await asyncio.gather(*looking)
+    assert [await task for _, task in asking] == [n for n, _ in asking]
+    assert await cell.items() == sent
+    process: Any = cell.pid()
+    await sys.no_debug(cell)
+    assert "Watched" not in type(process).__name__
+    assert process.mbox is None
+    assert not process.waiters
+    await stop(cell)
