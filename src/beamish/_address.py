@@ -30,6 +30,10 @@ class Address:
             _set_process(self, target)
             _set_name(self, None)
         elif (isinstance(target, str) and target) or isinstance(target, Via | At):
+            try:
+                hash(target)
+            except TypeError as error:
+                raise TypeError(f"a name must be hashable, its registry and key too. Got: {target!r} ({error})") from None
             _set_process(self, None)
             _set_name(self, target)
         else:

@@ -6,6 +6,7 @@ Messages of the runtime (requests of the system, Exited, Down, TimedOut, Cancell
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from beamish import telemetry
@@ -39,21 +40,36 @@ class Mail(deque[Entry]):
         super().__init__()
         self.process = process
         self.limit = limit
+        self.others = 0  # no fewer than there are entries that take no room
 
     def append(self, entry: Entry, /) -> None:
-        if len(self) + self._held() >= self.limit and _refusable(entry) and (waiting := self._requests()) >= self.limit:
-            _refuse(self.process, entry, self.limit, waiting)
-        else:
-            super().append(entry)
+        if not _refusable(entry):
+            self.others += 1
+        elif len(self) >= self.limit - self._held() and self._full():
+            _refuse(self.process, entry, self.limit)
+            return
+        super().append(entry)
+
+    def appendleft(self, entry: Entry, /) -> None:
+        self.others += 1
+        super().appendleft(entry)
+
+    def extendleft(self, entries: Iterable[Entry], /) -> None:
+        before = len(self)
+        super().extendleft(entries)
+        self.others += len(self) - before
+
+    def _full(self) -> bool:
+        """Exactly; but counted only when that may tell more than the bound does, so that refusing a flood costs little."""
+        waiting = len(self) + self._held()
+        if waiting - self.others < self.limit:
+            self.others = waiting - sum(map(_refusable, self.process.mail()))
+        return waiting - self.others >= self.limit
 
     def _held(self) -> int:
         """What waits while the server is suspended waits elsewhere."""
         extra: Any = self.process.extra
         return 0 if extra.debug is None else len(extra.debug.held)
-
-    def _requests(self) -> int:
-        """How many requests wait, exactly: what always gets in takes no room. Counted only when it looks full."""
-        return sum(map(_refusable, self.process.mail()))
 
 
 def _refusable(entry: Entry) -> bool:
@@ -63,14 +79,14 @@ def _refusable(entry: Entry) -> bool:
     return isinstance(name, str) or name is REQUEST or name is NOTICE
 
 
-def _refuse(process: ServerProcess, entry: Entry, limit: int, length: int) -> None:
+def _refuse(process: ServerProcess, entry: Entry, limit: int) -> None:
     name, _, _, client = entry
     if client is not None:
         client.failed(Full(limit))
     if OVERLOADED.handlers:
         kind = "call" if client is not None else "message" if name is INFO else "cast"
         facts = {"server": process.label(), "pid": process, "kind": kind, "request": name if isinstance(name, str) else None}
-        OVERLOADED.execute({"queue_len": length}, {**facts, "max_queue": limit})
+        OVERLOADED.execute({"queue_len": limit}, {**facts, "max_queue": limit})
 
 
 class Bounded(_Base):

@@ -149,7 +149,7 @@ async def _start_function(tree: Tree, child: Child) -> Failed | None:
 def refuse_stranger(me: Process, process: Process) -> None:
     """A process has one supervisor: two would each restart it, and each think that the other's was its own."""
     other = process.record.supervisor if process.record is not None else me
-    if other is not me:
+    if other is not me and other.status != DEAD:
         raise StartError(f"{process.label()!r} is a child of {other.label()!r} already", f"a child of {me.label()!r}")
 
 

@@ -54,6 +54,9 @@ def begin(
     else:
         process = cls.__process__(node, cls, parent, None)
         _register(process, name)
+        if process.status in (EXITING, DEAD):
+            process.lay()
+            raise _died(process)  # whoever registers it has ended it
     if setup is not None:
         try:
             setup.apply(process)

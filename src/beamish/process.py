@@ -372,15 +372,16 @@ def monitor(target: Target, *, alias: AliasMode | None = None) -> MonitorRef:
     ("explicit_unalias"); until that, `demonitor` or the Down ("demonitor"); until any of these or the first message, which
     also ends the monitor ("reply_demonitor").
     """
+    if alias is not None and alias not in get_args(AliasMode):
+        raise ValueError(f'alias is "explicit_unalias", "demonitor" or "reply_demonitor". Got: {alias!r}')
     here_now = here()
     me = here_now.current or here_now.me() or _adopt(here_now)
     process = find(target, here_now)
     if process is None and isinstance(_name(target), At) and not cast("At", _name(target)).local:
-        return MonitorRef(me, None, target, NOCONNECTION)
-    ref = MonitorRef(me, process, target)
+        ref = MonitorRef(me, None, target, NOCONNECTION)
+    else:
+        ref = MonitorRef(me, process, target)
     if alias is not None:
-        if alias not in get_args(AliasMode):
-            raise ValueError(f'alias is "explicit_unalias", "demonitor" or "reply_demonitor". Got: {alias!r}')
         once = alias == "reply_demonitor"
         ref.alias = Alias(me, once=once, explicit=alias == "explicit_unalias", monitor=ref if once else None)
         if not ref.active and not ref.alias.explicit:

@@ -5,15 +5,22 @@ A plain name is a str and is looked up in `Node.names`; these are asked (`proces
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
+from beamish._runtime.ids import Pid
+
 if TYPE_CHECKING:
-    from beamish._runtime.ids import Pid
     from beamish._runtime.node import Node
     from beamish._runtime.process import Process
 
 #: The name of a node that takes part in no cluster, as in Erlang.
 LOCAL = "nonode@nohost"
+
+
+# Names are tuples, for their quick hash; `super()` may not be written in a NamedTuple. A Via equals a Via only.
+_equal: Callable[[Any, Any], bool] = tuple.__eq__
+_hash: Callable[[Any], int] = tuple.__hash__
 
 
 class NameServer(Protocol):
@@ -50,7 +57,19 @@ class Via(NamedTuple):
     key: Any
 
     def process(self, node: Node) -> Process | None:
-        return cast("Process | None", self.module.whereis_name(self.key))
+        found: Any = self.module.whereis_name(self.key)
+        if found is not None and not isinstance(found, Pid):
+            raise TypeError(f"{self.module!r}.whereis_name({self.key!r}) must return a pid or None. Got: {found!r}")
+        return cast("Process | None", found)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Via and _equal(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return _hash(self)
 
     def __repr__(self) -> str:
         return f"Via({self.module!r}, {self.key!r})"
@@ -71,6 +90,15 @@ class At(NamedTuple):
 
     def process(self, node: Node) -> Process | None:
         return node.names.get(self.name) if self.local else None
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is At and _equal(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return _hash(self)
 
     def __repr__(self) -> str:
         return f"At({self.name!r}, {self.node!r})"

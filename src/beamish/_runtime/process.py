@@ -240,7 +240,8 @@ class Process(Pid):
         name, names = self.name, self.node.names
         if type(name) is Via:
             try:
-                name.module.unregister_name(name.key)
+                if name.module.whereis_name(name.key) in (None, self):  # else a successor has it
+                    name.module.unregister_name(name.key)
             except Exception:  # a registry that is gone, say: the end of this process goes on
                 _log.exception("%r could not be unregistered", name)
         elif names.get(name) is self:
