@@ -19,8 +19,9 @@ LOCAL = "nonode@nohost"
 
 
 # Names are tuples, for their quick hash; `super()` may not be written in a NamedTuple. A Via equals a Via only.
-_equal: Callable[[Any, Any], bool] = tuple.__eq__
-_hash: Callable[[Any], int] = tuple.__hash__
+_tuple: Any = tuple
+_equal: Callable[[Any, Any], bool] = _tuple.__eq__
+_hash: Callable[[Any], int] = _tuple.__hash__
 
 
 class NameServer(Protocol):
