@@ -24,6 +24,10 @@ SCRIPTS = {
     "registry: dispatch to 1": ("registry_dispatch.exs", "Registry.dispatch, send"),
     "registry: dispatch to 100": ("registry_dispatch.exs", "Registry.dispatch, send"),
     "registry: call by via": ("call_by_via.exs", "GenServer.call to a name in a Registry"),
+    "state machine: call that keeps the state": ("state_machine.exs", "gen_statem:call"),
+    "state machine: call that changes it": ("state_machine.exs", "gen_statem:call"),
+    "state machine: call that changes it and sets a timeout": ("state_machine.exs", "gen_statem:call"),
+    "state machine: cast": ("state_machine.exs", "gen_statem:cast, drained"),
     "telemetry, no handler": ("telemetry.exs", ":telemetry.execute"),
 }
 SECONDS = 60.0

@@ -12,9 +12,10 @@ its mail (replies, crash reports, fairness) holds for these events too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast as as_type
 
 from beamish import telemetry
 from beamish._answers import CONTROL, UNCHANGED, Hibernate, Ignore, NoReply, Reply, Stop
@@ -42,7 +43,6 @@ from beamish._transition import (
     Timeouts,
     UnhandledEvent,
     Update,
-    never,
 )
 from beamish.errors import BadReturn, BeamishError, short
 
@@ -156,8 +156,8 @@ class MachineProcess(ServerProcess):
     def take(self, event: Event) -> Any:
         """Ask the state's own function, then `handle_event`. When both say None, nothing takes it."""
         cls, server, (state, data) = self.cls, self.server, self.state
-        function = cls.__inside__.of(state)
-        value = None if function is None else function(server, state, data, event)
+        function = cls.__inside__.of(state) if cls.__inside__ is not None else None
+        value = function(server, state, data, event) if function is not None else None
         if value is None:
             function = None
             value = cls.handle_event(server, state, data, event)
@@ -190,19 +190,20 @@ class MachineProcess(ServerProcess):
         state, data = self.state
         if value.data is not UNCHANGED:
             data = value.data
-        changed = False
+        goal, changed = state, False
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is Next:
             goal = value.state
             changed = goal is not state and goal != state
             if changed and self.cls.__enters__:
                 return value
-            state = goal
-        if then:
-            for action in then:
-                if type(action) is Postpone:
-                    return value
-        self.arrive(state, data, changed, then, _NO_ENTRY)
+        for action in then:
+            if type(action) is Postpone:
+                return value
+        if then or changed:
+            self.arrive(goal, data, changed, then, _NO_ENTRY)
+        else:
+            self.state = goal, data
         return reply if replies else None
 
     def settle(self, value: Any, entry: Entry) -> Rest:
@@ -301,8 +302,16 @@ class MachineProcess(ServerProcess):
             if TRANSITION.handlers:
                 facts = {"server": self.label(), "pid": self, "state": state, "before": before}
                 TRANSITION.execute({"monotonic_time": self.node.clock.now()}, facts)
-        if not then and not (changed and self.postponed):
-            return
+        retried = changed and self.postponed
+        if not retried and len(then) < 2:  # `do`, for the usual cases
+            if not then:
+                return
+            if type(then[0]) in _TIMEOUTS:
+                self.set(as_type(Any, then[0]))
+                return
+        self.do(changed, then, entry)
+
+    def do(self, changed: bool, then: tuple[Action, ...], entry: Entry) -> None:
         inserted: list[Entry] = []
         timeouts: dict[Any, Any] = {}
         action: Any
@@ -339,13 +348,12 @@ class MachineProcess(ServerProcess):
             timeout = timeout.timeout
         elif running is not None:
             self.cancel(key)
-        if never(timeout):
+        seconds = timeout.seconds
+        if seconds is None or seconds == math.inf:
             return
         self.timeouts[key] = running = Running(timeout)
         if key is _EVENT:
             self.waits = True
-        seconds = timeout.seconds
-        assert seconds is not None
         if seconds == 0 and not timeout.absolute:
             self.put_at(self.ahead, (TIMEOUT, running, None, None))
             self.ahead += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Never, TypeAlias, TypeVar, overload
 
@@ -151,11 +150,6 @@ def _check(timeout: object, seconds: Any, absolute: bool) -> None:
     if seconds is None or (isinstance(seconds, int | float) and not isinstance(seconds, bool) and (seconds >= 0 or absolute)):
         return
     raise ValueError(f"{type(timeout).__name__} takes seconds, 0.0 or more, or None to cancel. Got: {seconds!r}")
-
-
-def never(timeout: StateTimeout | EventTimeout | GenericTimeout) -> bool:
-    """Whether it only cancels (OTP's `:infinity`)."""
-    return timeout.seconds is None or timeout.seconds == math.inf
 
 
 Timeouts = StateTimeout | EventTimeout | GenericTimeout

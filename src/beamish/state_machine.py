@@ -151,7 +151,8 @@ class StateMachineMeta(ServerMeta):
         made.__handlers__ = {key: one.step for key, one in made.__requests__.items()}
         root: Any = next(one for one in made.__mro__ if one.__dict__.get("__root__"))
         made.__enters__ = made.handle_enter is not root.handle_enter
-        made.__inside__ = Inside(made)
+        inside = Inside(made)
+        made.__inside__ = inside if inside.by_class or inside.by_value else None
         return as_type(StateMachineMeta, made)
 
 
@@ -213,7 +214,7 @@ class StateMachine(Server[tuple[S, D]], Generic[S, D], metaclass=StateMachineMet
     __root__ = True
     __process__ = MachineProcess
     __enters__: ClassVar[bool]
-    __inside__: ClassVar[Inside]
+    __inside__: ClassVar[Inside | None]
 
     # -- callbacks: override those you need; each may be `async def`
 
