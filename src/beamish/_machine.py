@@ -59,6 +59,7 @@ _INSERTED: frozenset[type] = frozenset((Internal, Cast, Info, Call))
 _STATE, _EVENT = StateTimeout.key, EventTimeout.key
 _POSTPONED, _KEPT = Keep[Any](Postpone()), Keep[Any]()
 _AGAIN: Any = object()
+_NO_TIMEOUTS: dict[Any, Any] = {}  # what a machine has until it sets one: a dict of its own is 64 B
 
 
 class Running:
@@ -99,16 +100,16 @@ class MachineProcess(ServerProcess):
         ServerProcess.__init__(self, node, cls, parent, name)
         self.ahead = 0  # entries at the front of the mailbox that the machine has put there
         self.waits = False  # whether an EventTimeout is set
-        self.timeouts: dict[Any, Running] = {}
-        self.postponed: list[Entry] = []  # oldest first
+        self.timeouts: dict[Any, Running] = _NO_TIMEOUTS
+        self.postponed: list[Entry] | None = None  # oldest first
 
     def clear(self) -> None:
         ServerProcess.clear(self)
         for running in self.timeouts.values():
             if running.timer is not None:
                 self.node.wheel.cancel(running.timer)
-        self.timeouts = {}
-        self.postponed = []
+        self.timeouts = _NO_TIMEOUTS
+        self.postponed = None
 
     # -- events
 
@@ -323,12 +324,14 @@ class MachineProcess(ServerProcess):
             elif kind in _INSERTED:
                 inserted.append((EVENT, action, None, action.client if kind is Call else None))
             elif kind is Postpone:
+                if self.postponed is None:
+                    self.postponed = []
                 self.postponed.append((EVENT, entry[1].event, None, None) if entry[0] is TIMEOUT else entry)
             elif kind is not Hibernate:
                 raise BadReturn(f"{self.cls.__name__}: what took {_shown(entry)}", action, _EXPECTED_ACTION)
         if changed and self.postponed:
             inserted += self.postponed
-            self.postponed = []
+            self.postponed = None
         if inserted:
             for one in reversed(inserted):
                 self.put_first(one)
@@ -351,6 +354,8 @@ class MachineProcess(ServerProcess):
         seconds = timeout.seconds
         if seconds is None or seconds == math.inf:
             return
+        if self.timeouts is _NO_TIMEOUTS:
+            self.timeouts = {}
         self.timeouts[key] = running = Running(timeout)
         if key is _EVENT:
             self.waits = True
