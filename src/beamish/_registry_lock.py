@@ -7,11 +7,10 @@ from collections import deque
 from types import TracebackType
 from typing import Any
 
-from beamish._runtime.extra import extra_of
 from beamish._runtime.node import here
 from beamish._runtime.process import Process
 from beamish.errors import short
-from beamish.process import living
+from beamish.process import living, own
 
 #: Who has the lock of a key, and behind it who waits for it.
 Rows = dict[Any, "deque[Lock]"]
@@ -43,10 +42,7 @@ class Lock:
             self.future = node.loop.create_future()
         self.process = process = node.me()
         if process is not None:
-            extra = extra_of(process)
-            if extra.closers is None:
-                extra.closers = {}
-            extra.closers[self] = None
+            own(self)
         if self.future is not None:
             try:
                 await self.future

@@ -36,14 +36,13 @@ from beamish._registry_words import (
     RegistryEntry as RegistryEntry,
     Unregistered as Unregistered,
 )
-from beamish._runtime.extra import extra_of
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import NODES, here, here_key
 from beamish._runtime.process import DEAD, Process
 from beamish._runtime.signals import INFO, Exited
 from beamish.errors import SHUTDOWN, NoProcess, WrongLoop, WrongServer, short
 from beamish.gen_server import GenServer
-from beamish.process import Target, find, matcher, myself
+from beamish.process import Target, find, matcher, myself, own
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -62,7 +61,7 @@ class Partition(GenServer[None]):
     def init(self, table: Table[Any, Any]) -> None:
         me = as_type(Process, self._process)
         me.trap = True
-        extra_of(me).closers = {partial(table.abandon, me): None}
+        own(partial(table.abandon, me))
 
     def handle_info(self, state: None, message: Any) -> None:
         if type(message) is not Exited:  # of one that linked itself here without being registered
@@ -111,7 +110,7 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
         table.meta = dict(meta or {})
         table.start_partition = partial(_starting.begin, me.node, Partition, (table,), {}, me)
         table.partitions = [table.start_partition() for _ in range(partitions)]
-        extra_of(me).closers = {partial(_close_locks, table): None}
+        own(partial(_close_locks, table))
         return table
 
     def handle_info(self, state: Table[K, V], message: Any) -> None:
