@@ -19,6 +19,7 @@ import beamish
 from beamish import telemetry
 from beamish.testing import ManualClock, World, capture_crashes
 from conftest import both_roads
+from leaks import descriptors, no_leaks
 from supervision import model, simulation
 from supervision.real import Branch, Real, Run, answer, idle, name_of, projected
 from supervision.simulation import Spec, Tree
@@ -280,7 +281,7 @@ async def play(tree: Tree, steps: list[Any], inline: bool) -> None:
             raise
         finally:
             telemetry.detach("supervisor model")
-        await check_leaks(world)
+        no_leaks(world)
 
 
 async def _play(tree: Tree, steps: list[Any], world: World, run: Run) -> None:
@@ -338,19 +339,6 @@ async def finish(played: Played, world: World, run: Run) -> None:
             stopping.add_done_callback(lambda done: done.result())
     await world.clock.advance(1000.0)
     await idle()
-
-
-async def check_leaks(world: World) -> None:
-    node = world.node
-    assert list(node.procs) == [node.root]
-    assert (node.names, len(node.wheel), list(node.ghosts), node.awaited, list(node.adopted), list(node.runq)) == ({}, 0, [], {}, [], [])
-    assert not any(table.waiting for table in node.timeouts._tables.values())
-    assert not node.root.links
-    assert asyncio.all_tasks() == {asyncio.current_task(), node.keeper}
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
 @both_roads
