@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import beamish
-from beamish import GenServer, Watchdog, _watchdog, call, cast, telemetry
+from beamish import Answer, Begin, GenServer, Next, StateMachine, Watchdog, _watchdog, call, cast, telemetry
 from beamish.servers import RateLimiter, SearchCache
 from beamish.testing import ManualClock, World, capture_crashes, settle
 from capturing import events
@@ -153,6 +153,15 @@ class Echo(GenServer[None]):
     def note(self, state: None, what: str) -> None: ...
 
 
+class Switch(StateMachine[str, None]):
+    def init(self) -> Begin[str, None]:
+        return Begin("off", None)
+
+    @call
+    def flip(self, state: str, data: None) -> Answer[None]:
+        return Next("on" if state == "off" else "off", reply=None)
+
+
 Provocation = Callable[[World], Awaitable[object]]
 PROVOKE: dict[str, Provocation] = {}
 
@@ -194,6 +203,12 @@ async def a_full_mailbox(world: World) -> None:
     await settle()
     echo.note("one too many")
     await beamish.sys.resume(echo)
+
+
+@provokes("beamish.state_machine.transition")
+async def a_change_of_state(world: World) -> None:
+    switch = await world.start_supervised(Switch("switch").child_spec())
+    await switch.flip()
 
 
 @provokes("beamish.supervisor.gave_up")
