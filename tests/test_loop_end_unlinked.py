@@ -38,7 +38,6 @@ async def _worker(log: list[Any]) -> Any:
     return await Noting.start(log)
 
 
-@pytest.mark.xfail(strict=True, reason="the end of the loop is a stranger's signal to what was started without a link")
 @both_roads
 @pytest.mark.parametrize("start", [_supervisor, _dynamic, _worker])
 async def test_what_has_no_parent_is_stopped_in_order(world: World, clock: ManualClock, start: Any) -> None:

@@ -16,9 +16,10 @@ from beamish._restart import AutoShutdown, Restarts, Strategy
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node
 from beamish._runtime.process import DEAD, EXITING, IDLE, MonitorRef, Process
-from beamish._runtime.signals import Down
+from beamish._runtime.signals import SYSTEM, Down
 from beamish.child_spec import ChildSpec
 from beamish.errors import KILLED, SHUTDOWN, AlreadyStarted, BadReturn, Ignored, Killed, Normal, Shutdown, StartError, short
+from beamish.gen import Stopper
 from beamish.gen_server import ServerMeta
 from beamish.process import awaited, find
 
@@ -225,6 +226,8 @@ async def shut_down(source: Process, process: Process, shutdown: float | str | N
     ref = MonitorRef(None, process, process)
     if brutal(shutdown):
         process.kill()
+    elif isinstance(process, ServerProcess) and process.parent is None:
+        process.post((SYSTEM, Stopper(SHUTDOWN), None, None))  # started without a link: to its `trap_exit` we are a stranger
     else:
         process.signal(source, SHUTDOWN, by_link=False)
     down = await through_the_end(source, ref, as_type("float | None", shutdown))
