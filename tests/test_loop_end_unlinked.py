@@ -44,6 +44,7 @@ async def test_what_has_no_parent_is_stopped_in_order(world: World, clock: Manua
     log: list[Any] = []
     server = await start(log)
     keeper = world.node.keeper
+    await settle()  # the keeper's first turn
     keeper.cancel()  # as the end of asyncio.run does
     try:
         await settle()
