@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 import beamish
-from beamish import KILL, DynamicSupervisor, GenServer, Supervisor
-from beamish.testing import ManualClock, World, settle
-from conftest import both_roads
+from beamish import DynamicSupervisor, GenServer, Supervisor
 
 
 class Noting(GenServer[list[Any]]):
@@ -38,18 +37,12 @@ async def _worker(log: list[Any]) -> Any:
     return await Noting.start(log)
 
 
-@both_roads
 @pytest.mark.parametrize("start", [_supervisor, _dynamic, _worker])
-async def test_what_has_no_parent_is_stopped_in_order(world: World, clock: ManualClock, start: Any) -> None:
+def test_what_has_no_parent_is_stopped_in_order(start: Any) -> None:
     log: list[Any] = []
-    server = await start(log)
-    keeper = world.node.keeper
-    await settle()  # the keeper's first turn
-    keeper.cancel()  # as the end of asyncio.run does
-    try:
-        await settle()
-        assert keeper.done()
-        assert log == [beamish.SHUTDOWN]
-    finally:
-        beamish.exit(server, KILL)
-        await settle()
+
+    async def main() -> None:
+        await start(log)
+
+    asyncio.run(main())
+    assert log == [beamish.SHUTDOWN]
