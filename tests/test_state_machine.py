@@ -348,6 +348,21 @@ class TestHandleEvent:
         reply((await sys.get_state(recorder))[1][0], "done")
         assert await asked == "done"
 
+    @both_roads
+    async def test_the_items_of_a_stream_are_messages(self, world: World) -> None:
+        async def numbers() -> Any:
+            for n in range(3):
+                yield n
+
+        class Reading(Recorder):
+            def init(self) -> Begin[str, list[Any]]:
+                self.stream(numbers())
+                return Begin("here", [])
+
+        reading = await start(world, Reading)
+        await settle()
+        assert [event.message for event in (await sys.get_state(reading))[1] if isinstance(event.message, int)] == [0, 1, 2]
+
     async def test_an_inserted_call_is_answered_to_its_client(self, world: World) -> None:
         class Parser(StateMachine[str, None]):
             def init(self) -> Begin[str, None]:
@@ -916,6 +931,12 @@ class TestTimeouts:
         assert len(world.node.wheel) == 1
         await timed.stop()
 
+    def test_a_case_asks_for_what_they_say(self) -> None:
+        match StateTimeout(1.0, "lock"), EventTimeout(1.0, "quiet"), GenericTimeout("n", 1.0, "x"):
+            case StateTimeout("lock"), EventTimeout("quiet"), GenericTimeout("n", "x"):
+                return
+        raise AssertionError
+
     def test_they_are_values(self) -> None:
         assert StateTimeout(1.0, "x") == StateTimeout(1, "x")
         assert StateTimeout(1.0) != EventTimeout(1.0)
@@ -1231,8 +1252,12 @@ class TestAnswers:
 class TestClassesThatAreRefused:
     @pytest.mark.parametrize("name", ["handle_call", "handle_cast", "handle_info", "handle_continue"])
     def test_a_servers_callbacks(self, name: str) -> None:
-        with pytest.raises(TypeError, match=rf"M\.{name}: a state machine gets every event in handle_event"):
-            type(StateMachine)("M", (StateMachine,), {name: lambda self, *args: None})
+        class Mixin: ...
+
+        setattr(Mixin, name, lambda self, *args: None)
+        for bases, namespace in (((StateMachine,), vars(Mixin)), ((Mixin, StateMachine), {})):
+            with pytest.raises(TypeError, match=rf"M\.{name}: a state machine gets every event in handle_event"):
+                type(StateMachine)("M", bases, {key: value for key, value in namespace.items() if key == name})
 
     def test_an_event_without_the_data(self) -> None:
         with pytest.raises(TypeError, match=r"takes \(self, state, data, …\)"):

@@ -49,13 +49,17 @@ class Internal:
 # --- timeouts: the same value sets one and is the event when it comes ---------------------------------------------------
 
 
-@dataclass(slots=True, init=False)
+@dataclass(slots=True, init=False, match_args=False)
 class StateTimeout:
     """Comes after `seconds` in this state; a change of state cancels it. Set again, it starts again.
+
+    As an event it is matched by its content: `case StateTimeout("lock")`, `case StateTimeout()`.
 
     0.0: before what is queued. None: not at all, whatever was set (`StateTimeout.cancel()`). `absolute=True`: at that time
     of `beamish.monotonic()`. `StateTimeout.update(content)` changes the content of the one that runs, and not its time.
     """
+
+    __match_args__ = ("content",)  # what a case asks for: `case StateTimeout("lock")`
 
     seconds: float | None
     content: Any
@@ -79,9 +83,11 @@ class StateTimeout:
         return Update(cls(0.0, content))
 
 
-@dataclass(slots=True, init=False)
+@dataclass(slots=True, init=False, match_args=False)
 class EventTimeout:
     """Comes when no event has come for `seconds`: any event cancels it. Otherwise as StateTimeout."""
+
+    __match_args__ = ("content",)
 
     seconds: float | None
     content: Any
@@ -101,12 +107,15 @@ class EventTimeout:
         return cls(None)
 
 
-@dataclass(slots=True, init=False)
+@dataclass(slots=True, init=False, match_args=False)
 class GenericTimeout:
     """Comes after `seconds`, whatever happens. As many as there are names; one of the same name is set anew.
 
-    `GenericTimeout.cancel(name)`, `GenericTimeout.update(name, content)`; otherwise as StateTimeout.
+    As an event it is matched by name and content. `GenericTimeout.cancel(name)` and `GenericTimeout.update(name, content)`;
+    otherwise as StateTimeout.
     """
+
+    __match_args__ = ("name", "content")
 
     name: Any
     seconds: float | None

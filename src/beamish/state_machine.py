@@ -137,13 +137,13 @@ class StateMachineMeta(ServerMeta):
     """Makes the events of a class, and the table of its states' functions."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> StateMachineMeta:
-        for key, instead in _INSTEAD.items():
-            if key in namespace:
-                raise TypeError(f"{name}.{key}: a state machine gets every event in handle_event{instead}")
         for key in ("handle_event", "handle_enter"):
             if hasattr(namespace.get(key), "handler"):
                 raise TypeError(f"{name}.{key}: every state machine has a {key!r} of its own; give the handler another name")
         made = as_type(Any, super().__new__(cls, name, bases, namespace, **keywords))
+        for key, instead in _INSTEAD.items():
+            if hasattr(made, key):
+                raise TypeError(f"{name}.{key}: a state machine gets every event in handle_event{instead}")
         for key, one in made.__requests__.items():
             if not hasattr(one, "step"):
                 made.__requests__[key] = method = _event(one)
@@ -177,11 +177,18 @@ def _event(plain: Any) -> Any:
     step.__name__, step.__qualname__, step.__module__, step.__doc__ = (
         handler.__name__, handler.__qualname__, handler.__module__, handler.__doc__,
     )  # fmt: skip
-    step.__annotations__ = {key: value for key, value in handler.__annotations__.items() if key != parameters[2].name}
+    step.__annotations__ = _annotations(handler, parameters[2].name)
     method: Any = call(step) if plain.kind == "call" else cast(step)
     method.handler = handler
     method.step = step
     return method
+
+
+def _annotations(handler: Any, data: str) -> dict[str, Any]:
+    try:
+        return {key: value for key, value in handler.__annotations__.items() if key != data}
+    except NameError:  # 3.14 evaluates annotations when they are read; a forward reference is no reason to fail here
+        return {}
 
 
 def _step(handler: Callable[..., Any], *, replies: bool) -> Any:
