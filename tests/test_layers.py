@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1] / "src" / "beamish"
 LAYERS: list[tuple[str, str]] = [
     ("leaves", "errors telemetry persistent_term"),
     ("runtime", "_runtime"),
-    ("processes", "process timer _address _report"),
+    ("processes", "process messages timer _address _report"),
     (
         "behaviours",
         "gen process_info _watched _bounded _setup _stream _starting _children gen_server _answers _client _loop sys child_spec _restart "

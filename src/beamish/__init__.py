@@ -69,9 +69,9 @@ from beamish.errors import (
 )
 from beamish.gen import Request as Request, client as client, reply as reply, stop as stop
 from beamish.gen_server import GenServer as GenServer, Message as Message, MultiCall as MultiCall
+from beamish.messages import alias as alias, receive as receive, send as send, unalias as unalias
 from beamish.partition_supervisor import PartitionSupervisor as PartitionSupervisor
 from beamish.process import (
-    alias as alias,
     alive as alive,
     current as current,
     demonitor as demonitor,
@@ -83,14 +83,11 @@ from beamish.process import (
     monitor as monitor,
     node as node,
     own as own,
-    receive as receive,
     register as register,
     registered as registered,
-    send as send,
     spawn as spawn,
     spawn_link as spawn_link,
     spawn_monitor as spawn_monitor,
-    unalias as unalias,
     unlink as unlink,
     unregister as unregister,
     whereis as whereis,

@@ -33,7 +33,8 @@ from beamish._runtime.process import DEAD, Process
 from beamish.child_spec import ChildSpec, validate
 from beamish.errors import NoProcess, StartError, WrongServer, short
 from beamish.gen_server import ServerMeta
-from beamish.process import find, send
+from beamish.messages import send
+from beamish.process import find
 from beamish.supervisor import Supervisor, SupervisorError
 
 R = TypeVar("R")

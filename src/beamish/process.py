@@ -1,4 +1,4 @@
-"""The verbs on processes: spawn, send, receive, link, monitor, exit, names and timers. Elixir's `Process`, and some of Kernel.
+"""The verbs on processes: spawn, names, link, monitor, own, exit. Elixir's `Process`; messages are in `messages`, timers in `timer`.
 
 Wherever a pid is taken, an address of a server or a registered name is too. Called in plain asyncio code, the verbs that
 need a mailbox of one's own (`current`, `link`, `monitor`, `receive`, `flag`) adopt the running task as a process until it
@@ -15,9 +15,9 @@ from typing import Any, Literal, ParamSpec, cast, get_args
 from beamish import _report
 from beamish._address import Address, At, Via
 from beamish._runtime.extra import extra_of
-from beamish._runtime.ids import Pid, Ref
+from beamish._runtime.ids import Pid
 from beamish._runtime.names import LOCAL
-from beamish._runtime.node import Node, here, here_key
+from beamish._runtime.node import Node, here
 from beamish._runtime.process import DEAD, EXITING, Alias, MonitorRef, Process, TaskProcess
 from beamish._runtime.signals import INFO, Down, Exited
 from beamish.errors import NOCONNECTION, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Kill, NoProcess, WrongLoop, short
@@ -103,7 +103,8 @@ def find(target: Target, node: Node | None = None) -> Process | None:
     return found
 
 
-def _name(target: Target) -> object:
+def name_of(target: Target) -> object:
+    """The name that a target goes by, or None for a pid."""
     if isinstance(target, Address):
         return target._name  # pyright: ignore[reportPrivateUsage]
     return target if isinstance(target, str | Via | At) else None
@@ -219,114 +220,6 @@ async def body(fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
         await value
 
 
-# --- messages ---------------------------------------------------------------------------------------------------------
-
-
-def send(target: Target | Ref, message: Any) -> Any:
-    """Put `message` into the mailbox of `target`, and return it. To a dead pid: dropped; to an unknown name: NoProcess.
-
-    `target` may be an alias too (`alias()`, `monitor(…, alias=…)`): once that is off, messages to it are dropped.
-    From one process to another, messages and exit signals arrive in the order in which they were sent.
-    """
-    if isinstance(target, Process) and target.node.key == here_key():  # the usual case, written out: half the time
-        if not (target.node.ghosts and target.node.silenced()):
-            mbox = target.mbox
-            if mbox is not None:
-                mbox.append((INFO, message, None, None))
-            else:
-                target.post((INFO, message, None, None))
-        return message
-    if isinstance(target, Ref):
-        return _send_to_alias(target, message)
-    process = find(target)
-    if process is None:
-        if isinstance(target, At):
-            return message  # another node, or nobody there: OTP tells neither
-        raise NoProcess.of(target, short(message), _name(target), here().names)
-    if not (process.node.ghosts and process.node.silenced()):
-        process.post((INFO, message, None, None))
-    return message
-
-
-def _send_to_alias(ref: Ref, message: Any) -> Any:
-    found = ref.alias if isinstance(ref, MonitorRef) else ref
-    if not isinstance(found, Alias):
-        raise TypeError(f"{ref!r} is no alias; alias() makes one, and monitor(…, alias=…). Got: {ref!r}")
-    if found.process.node is not here():
-        raise WrongLoop.of(ref, "a message")
-    if not (found.process.node.ghosts and found.process.node.silenced()):
-        found.deliver(message)
-    return message
-
-
-async def receive(*patterns: Any, timeout: float | None = None) -> Any:
-    """Take the oldest message that matches one of `patterns`, or wait for it; all others stay, in their order.
-
-    A pattern is a class (or union of classes), a predicate, or a value to be equal to; none means any message. Raises
-    TimeoutError after `timeout` seconds (0.0: only what is there now). For spawned functions and adopted tasks; a server gets
-    its messages in `handle_info`.
-    """
-    me = myself()
-    if not isinstance(me, TaskProcess):
-        raise RuntimeError(
-            f"{me.label()!r} is a server: its messages come to handle_info, one at a time; receive() is for spawned functions"
-        )
-    matches = matcher(patterns)
-    for position, message in enumerate(me.inbox):
-        if matches(message):
-            del me.inbox[position]
-            return message
-    if timeout == 0:
-        raise TimeoutError("receive: no such message is there")
-    if me.receiver is not None:
-        raise RuntimeError(f"{me!r} waits in receive() already, in another task: one process takes its mail in one place")
-    node = me.node
-    future = node.loop.create_future()
-    me.receiver = mine = (matches, future)
-    alarm = _Alarm(future)
-    if timeout is not None:
-        node.timeouts.add(alarm, timeout)
-    try:
-        return await future
-    except asyncio.CancelledError:
-        # Cancelled in the very turn in which the message came: it was the oldest match, so it goes back to the front.
-        if future.done() and not future.cancelled() and future.exception() is None:
-            me.inbox.insert(0, future.result())
-        raise
-    finally:
-        if timeout is not None:
-            node.timeouts.remove(alarm, timeout)
-        if me.receiver is mine:
-            me.receiver = None
-
-
-class _Alarm:
-    __slots__ = ("future",)
-
-    def __init__(self, future: asyncio.Future[Any]) -> None:
-        self.future = future
-
-    def late(self) -> None:
-        if not self.future.done():
-            self.future.set_exception(TimeoutError("receive: no such message came in time"))
-
-
-def matcher(patterns: tuple[Any, ...]) -> Callable[[Any], bool]:
-    """Whether a value matches one of the patterns: a class, a predicate, or a value to be equal to; none match everything."""
-    if not patterns:
-        return lambda _: True
-    tests = [_test(pattern) for pattern in patterns]
-    return lambda message: any(test(message) for test in tests)
-
-
-def _test(pattern: Any) -> Callable[[Any], bool]:
-    if isinstance(pattern, type) or type(pattern).__name__ == "UnionType":
-        return lambda message: isinstance(message, pattern)
-    if callable(pattern):
-        return lambda message: bool(pattern(message))
-    return lambda message: bool(message == pattern)
-
-
 # --- links, monitors, exits -------------------------------------------------------------------------------------------
 
 
@@ -343,7 +236,7 @@ def link(target: Target) -> None:
         if process is not None and me.trap:
             me.post((INFO, Exited(process, NOPROC), None, None))
             return
-        raise NoProcess.of(target, "link", _name(target), here().names)
+        raise NoProcess.of(target, "link", name_of(target), here().names)
     me.link_to(process)
     process.link_to(me)
 
@@ -377,7 +270,7 @@ def monitor(target: Target, *, alias: AliasMode | None = None) -> MonitorRef:
     here_now = here()
     me = here_now.current or here_now.me() or _adopt(here_now)
     process = find(target, here_now)
-    if process is None and isinstance(_name(target), At) and not cast("At", _name(target)).local:
+    if process is None and isinstance(name_of(target), At) and not cast("At", name_of(target)).local:
         ref = MonitorRef(me, None, target, NOCONNECTION)
     else:
         ref = MonitorRef(me, process, target)
@@ -387,20 +280,6 @@ def monitor(target: Target, *, alias: AliasMode | None = None) -> MonitorRef:
         if not ref.active and not ref.alias.explicit:
             ref.alias.stop()  # the Down has come already
     return ref
-
-
-def alias(*, reply: bool = False) -> Alias:
-    """Another name for this process, which `unalias` takes back: messages to it are dropped from then on.
-
-    With `reply` the first message takes it back. What comes late, or twice, has nowhere to land (OTP's `alias/1`).
-    """
-    return Alias(myself(), once=reply)
-
-
-def unalias(ref: Ref) -> bool:
-    """Switch an alias off. Whether it was on."""
-    found = ref.alias if isinstance(ref, MonitorRef) else ref
-    return isinstance(found, Alias) and found.stop()
 
 
 def demonitor(ref: MonitorRef, *, flush: bool = False, info: bool = False) -> bool:

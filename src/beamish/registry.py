@@ -25,7 +25,7 @@ from functools import partial
 from types import CoroutineType, EllipsisType, UnionType
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast as as_type, overload
 
-from beamish import _starting, process as _process
+from beamish import _starting
 from beamish._address import Address, Via
 from beamish._loop import ServerProcess
 from beamish._registry_lock import Lock, close
@@ -42,7 +42,8 @@ from beamish._runtime.process import DEAD, Process
 from beamish._runtime.signals import INFO, Exited
 from beamish.errors import SHUTDOWN, NoProcess, WrongLoop, WrongServer, short
 from beamish.gen_server import GenServer
-from beamish.process import Target, find, matcher, myself, own
+from beamish.messages import matcher, send as _send
+from beamish.process import Target, find, myself, own
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -316,7 +317,7 @@ class Registry(GenServer[Table[K, V]], Generic[K, V]):
 
     def send(self, key: K, message: Any, /) -> Any:
         """Send a message to who has `key`, and return it. NoProcess when nobody has it."""
-        return _process.send(Via(self, key), message)
+        return _send(Via(self, key), message)
 
     # -- where the table is
 
