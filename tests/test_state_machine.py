@@ -1163,9 +1163,13 @@ class TestTheEnd:
         for answer, text in [
             (Stop("why"), "why"),
             (ValueError("oops"), "oops"),
-            ("here", r"Start\.init returned 'here'. Expected: Begin\(state, data, …\), Ignore\(\) or Stop\(reason\)"),
+            (
+                "here",
+                r"Start\.init returned 'here'. Expected: Begin\(state, data, …\) with timeouts or events, Ignore\(\) or Stop\(reason\)",
+            ),
             (("here", None), "Expected: Begin"),
             (None, "Expected: Begin"),
+            (Begin("a", None, Postpone()), "Expected: Begin"),
         ]:
             with capture_crashes(), pytest.raises(StartError, match=text):
                 await Start.start(answer)
@@ -1219,6 +1223,7 @@ class TestAnswers:
             (Reply("x", state="b"), "Expected: Next"),
             (NoReply(then=Timeout(1.0)), "Expected: Next"),
             (Begin("a", None), "Expected: Next"),
+            (Stop("why", state="b"), r"Expected: state=(state, data)"),
             (Keep("rubbish"), "Expected: a timeout"),  # type: ignore[arg-type]
             (Next("b", Begin("a", None)), "Expected: a timeout"),  # type: ignore[arg-type]
         ],
@@ -1233,6 +1238,7 @@ class TestAnswers:
                     await asyncio.gather(asked, return_exceptions=True)
                 reason: Any = (await down(ref)).reason
             assert isinstance(reason.error, BadReturn)
+            assert f"what took {how}() returned" in str(reason.error) or "of a Stop returned" in str(reason.error)
             assert text in str(reason.error)
 
     async def test_a_cast_has_nobody_to_reply_to(self) -> None:

@@ -199,7 +199,7 @@ class MachineProcess(ServerProcess):
             if changed and self.cls.__enters__:
                 return value
         for action in then:
-            if type(action) is Postpone:
+            if type(action) not in _WHEN_AT_ONCE:
                 return value
         if then or changed:
             self.arrive(goal, data, changed, then, _NO_ENTRY)
@@ -208,6 +208,7 @@ class MachineProcess(ServerProcess):
         return reply if replies else None
 
     def settle(self, value: Any, entry: Entry) -> Rest:
+        """Anything but a plain reply."""
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         name, _, _, client = entry
         if name is SYSTEM or name is ACK:
@@ -217,6 +218,9 @@ class MachineProcess(ServerProcess):
         if kind is Postpone:
             return self.move(_POSTPONED, entry)
         if kind is Stop:
+            pair: Any = value.state
+            if pair is not UNCHANGED and not (isinstance(pair, tuple) and len(as_type("tuple[Any, ...]", pair)) == 2):
+                raise BadReturn(f"{self.cls.__name__}: the state of a Stop", pair, "state=(state, data)")
             if value.reply is not UNCHANGED and client is not None:
                 client.answered(value.reply)  # here, and not after terminate: so does gen_statem
             return ServerProcess.settle(self, value, entry)
@@ -275,8 +279,8 @@ class MachineProcess(ServerProcess):
             return None  # it died meanwhile
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is Stop:
-            self.state = (move.goal, move.data) if value.state is UNCHANGED else value.state
-            return self.stop(value.reason, move.entry)
+            self.state = move.goal, move.data
+            return self.settle(value, move.entry)
         if value is not None:
             if kind is Next and (value.state is move.goal or value.state == move.goal):
                 kind = Keep
@@ -386,12 +390,12 @@ class MachineProcess(ServerProcess):
 
     def begun(self, value: Any) -> BeamishError | None:
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        if kind is Begin:
+        if kind is Begin and all(type(action) in _WHEN_AT_ONCE for action in value.then):
             if self.cls.__enters__ or value.then:
                 self.put_first((BEGIN, value.then, None, None))
             value = value.state, value.data
         elif kind is not Stop and kind is not Ignore:
-            raise BadReturn(f"{self.cls.__name__}.init", value, "Begin(state, data, …), Ignore() or Stop(reason)")
+            raise BadReturn(f"{self.cls.__name__}.init", value, "Begin(state, data, …) with timeouts or events, Ignore() or Stop(reason)")
         return ServerProcess.begun(self, value)
 
     def begin_machine(self, then: tuple[Action, ...]) -> Rest:
@@ -410,6 +414,7 @@ class MachineProcess(ServerProcess):
 
 _NO_ENTRY: Entry = (EVENT, None, None, None)
 _WHEN_ENTERING = _TIMEOUTS | {Hibernate}
+_WHEN_AT_ONCE = _WHEN_ENTERING | _INSERTED
 
 
 def _shown(entry: Entry) -> str:
