@@ -219,7 +219,7 @@ class MachineProcess(ServerProcess):
             return self.move(_POSTPONED, entry)
         if kind is Stop:
             pair: Any = value.state
-            if pair is not UNCHANGED and not (isinstance(pair, tuple) and len(as_type("tuple[Any, ...]", pair)) == 2):
+            if pair is not UNCHANGED and (pair.__class__ is not tuple or len(pair) != 2):
                 raise BadReturn(f"{self.cls.__name__}: the state of a Stop", pair, "state=(state, data)")
             if value.reply is not UNCHANGED and client is not None:
                 client.answered(value.reply)  # here, and not after terminate: so does gen_statem
