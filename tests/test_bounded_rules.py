@@ -393,3 +393,18 @@ async def test_an_overloaded_server_serves_when_there_is_room(world: World, cloc
         await late
     await sys.resume(desk)
     assert await desk.items() == [1]
+
+
+@pytest.mark.xfail(strict=True, reason="a new mailbox does not know of it")
+async def test_what_is_held_of_a_suspended_server_takes_no_room_either(world: World, clock: ManualClock) -> None:
+    other = await Plain("other").start()
+    desk = await world.start_supervised(Plain("desk").options(max_queue=1).child_spec())
+    await desk.prepare(other)
+    await sys.suspend(desk)
+    exit(other, KILL)
+    await settle()
+    desk.put("in")
+    await settle()
+    desk.put("dropped")
+    await sys.resume(desk)
+    assert [item for item in await desk.items() if isinstance(item, str)] == ["in"]

@@ -662,3 +662,53 @@ async def test_a_child_looked_at_from_its_birth(world: World) -> None:
     counted = await sys.statistics(room)
     assert counted is not None
     assert counted.messages_in == 1
+
+
+# --- a child that its start function did not link ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
+async def test_a_busy_child_that_was_not_linked_is_told_to_stop_as_any_other(
+    world: World, clock: ManualClock, kind: Any, request: pytest.FixtureRequest
+) -> None:
+    """exit(Pid, shutdown) ends one that does not trap at once, whatever it does, and its terminate does not run."""
+    if kind is Supervisor:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="it is asked, and asked only"))
+    ended: list[Any] = []
+
+    class Busy(Room):
+        @cast
+        async def work(self, state: list[Any]) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        def terminate(self, state: list[Any], reason: Any) -> None:
+            ended.append(reason)
+
+    top = await kind.start()
+    busy = await top.start_child(child(Busy.start))
+    busy.work()
+    await settle()
+    stopping = asyncio.ensure_future(stop(top, SHUTDOWN))
+    await settle()
+    done = stopping.done()
+    await clock.advance(10.0)
+    await stopping
+    assert done
+    assert ended == []
+
+
+async def test_the_survivor_of_a_killed_supervisor_may_be_the_child_of_another(world: World) -> None:
+    one, two = await DynamicSupervisor.start(), await supervisor(world)
+    pid = spawn_link(forever)
+
+    async def start() -> Any:
+        return pid
+
+    await one.start_child(child(start))
+    unlink(pid)
+    process: Any = pid
+    process.trap = True  # it hears of the end of its supervisor, and goes on
+    exit(one, KILL)
+    await settle()
+    assert alive(pid)
+    assert await two.start_child(child(start)) is pid

@@ -633,3 +633,28 @@ async def test_the_dead_send_nothing_through_an_alias_or_a_name(world: World) ->
     assert raised == ["call"]
     assert not world.node.ghosts
     await cell.stop()
+
+
+@pytest.mark.parametrize("result", [True, False])
+async def test_the_registration_that_asks_the_newcomer_to_end(world: World, result: bool, request: pytest.FixtureRequest) -> None:
+    if result:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="it is exiting for ever"))
+    names = Names()
+    began: list[int] = []
+
+    def register_name(key: Any, pid: Pid, /) -> bool:
+        exit(pid, "unwanted")
+        names.table[key] = pid
+        return result
+
+    class Counted(Cell):
+        def init(self, *items: Any) -> Any:
+            began.append(1)
+            return []
+
+    names.register_name = register_name  # type: ignore[method-assign]
+    with capture_crashes(), pytest.raises(StartError):
+        await Counted(Via(names, "k")).start()
+    assert began == []
+    assert len(world.node.procs) == 1
+    assert names.whereis_name("k") is None
