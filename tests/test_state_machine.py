@@ -722,6 +722,8 @@ class TestPostpone:
                 await asked
         assert reports[0].state == ("shut", [])  # type: ignore[attr-defined]
         assert reports[0].last_message == "fail()"  # type: ignore[attr-defined]
+        frames = reports[0].reason.frames  # type: ignore[attr-defined]
+        assert [function for _, _, function in frames] == ["fail"]  # and nothing of the machinery above it
 
     @both_roads
     async def test_a_call_that_runs_while_others_are_retried_comes_after_them(self, world: World) -> None:

@@ -13,7 +13,7 @@ its mail (replies, crash reports, fairness) holds for these events too.
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast as as_type
 
@@ -39,6 +39,7 @@ from beamish._transition import (
     Next,
     Postpone,
     Repeat,
+    Running,
     StateTimeout,
     Timeouts,
     UnhandledEvent,
@@ -60,19 +61,6 @@ _STATE, _EVENT = StateTimeout.key, EventTimeout.key
 _POSTPONED, _KEPT = Keep[Any](Postpone()), Keep[Any]()
 _AGAIN: Any = object()
 _NO_TIMEOUTS: dict[Any, Any] = {}  # what a machine has until it sets one: a dict of its own is 64 B
-
-
-class Running:
-    """A timeout that is set. `event` is what comes of it; it may be changed meanwhile."""
-
-    __slots__ = ("event", "timer")
-
-    def __init__(self, event: Timeouts) -> None:
-        self.event = event
-        self.timer: Timer | None = None  # of zero: it stands in the mailbox already
-
-    def __repr__(self) -> str:
-        return repr(self.event)
 
 
 class Move:
@@ -410,6 +398,23 @@ class MachineProcess(ServerProcess):
     def terminate(self, reason: object) -> Any:
         state, data = self.state
         return self.cls.terminate(self.server, state, data, reason)
+
+
+def step_of(handler: Callable[..., Any], *, replies: bool) -> Any:
+    """What the process runs for an event: it has the pair where a server has its state."""
+
+    def step(server: Any, pair: tuple[Any, Any], *args: Any, **kwargs: Any) -> Any:
+        process = server._process
+        if process.ahead or process.waits:
+            process.arrived()
+        state, data = pair
+        value = handler(server, state, data, *args, **kwargs)
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is Keep or kind is Next:
+            return process.at_once(value, replies)
+        return value
+
+    return step
 
 
 _NO_ENTRY: Entry = (EVENT, None, None, None)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, Never, TypeAlias, TypeVar, overload
 
 from beamish._answers import UNCHANGED, Answer, Hibernate, control
 from beamish._runtime.client import Client
+from beamish._runtime.timers import Timer
 from beamish.errors import BeamishError, short
 
 S = TypeVar("S")
@@ -162,6 +163,20 @@ def _check(timeout: object, seconds: Any, absolute: bool) -> None:
 
 
 Timeouts = StateTimeout | EventTimeout | GenericTimeout
+
+
+class Running:
+    """A timeout that is set. `event` is what comes of it; it may be changed meanwhile."""
+
+    __slots__ = ("event", "timer")
+
+    def __init__(self, event: Timeouts) -> None:
+        self.event = event
+        self.timer: Timer | None = None  # of zero: it stands in the mailbox already
+
+    def __repr__(self) -> str:
+        return repr(self.event)
+
 
 #: What `handle_event` is given.
 Event: TypeAlias = Call | Cast | Info | Internal | StateTimeout | EventTimeout | GenericTimeout

@@ -36,7 +36,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Generic, TypeVar, cast as as_type
 
 from beamish._client import call, cast
-from beamish._machine import MachineProcess
+from beamish._machine import MachineProcess, step_of
 from beamish._transition import (
     Action as Action,
     Begin as Begin,
@@ -172,7 +172,7 @@ def _event(plain: Any) -> Any:
             f"a @{plain.kind} handler of a state machine takes (self, state, data, …): they are given to it right after self. "
             f"Got: {handler.__qualname__}{signature}"
         )
-    step = _step(handler, replies=plain.kind == "call")
+    step = step_of(handler, replies=plain.kind == "call")
     step.__signature__ = signature.replace(parameters=[*parameters[:2], *parameters[3:]])
     step.__name__, step.__qualname__, step.__module__, step.__doc__ = (
         handler.__name__, handler.__qualname__, handler.__module__, handler.__doc__,
@@ -189,23 +189,6 @@ def _annotations(handler: Any, data: str) -> dict[str, Any]:
         return {key: value for key, value in handler.__annotations__.items() if key != data}
     except NameError:  # 3.14 evaluates annotations when they are read; a forward reference is no reason to fail here
         return {}
-
-
-def _step(handler: Callable[..., Any], *, replies: bool) -> Any:
-    """What the process runs for an event: it has the pair where a server has its state."""
-
-    def step(server: Any, pair: tuple[Any, Any], *args: Any, **kwargs: Any) -> Any:
-        process = server._process
-        if process.ahead or process.waits:
-            process.arrived()
-        state, data = pair
-        value = handler(server, state, data, *args, **kwargs)
-        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        if kind is Keep or kind is Next:
-            return process.at_once(value, replies)
-        return value
-
-    return step
 
 
 class StateMachine(Server[tuple[S, D]], Generic[S, D], metaclass=StateMachineMeta):
