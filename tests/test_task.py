@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -35,37 +34,12 @@ from beamish import (
 )
 from beamish.testing import ManualClock, capture_crashes, settle
 from conftest import both_roads
-
-
-async def never() -> None:
-    await asyncio.Event().wait()
-
-
-async def double(n: int) -> int:
-    await asyncio.sleep(0)
-    return 2 * n
-
-
-def boom() -> None:
-    raise ValueError("boom")
+from task_words import boom, died, double, mail, never
 
 
 async def later_boom() -> None:
     await asyncio.sleep(0)
     raise ValueError("boom")
-
-
-async def died(fn: Callable[[], Awaitable[Any]]) -> Any:
-    """How a process dies that runs `fn`."""
-    _, ref = beamish.spawn_monitor(fn)
-    with capture_crashes():
-        return (await beamish.down(ref)).reason
-
-
-def mail() -> list[Any]:
-    found = beamish.info()
-    assert found is not None
-    return list(found.messages)
 
 
 class TestAsync:
@@ -171,9 +145,9 @@ class TestAsync:
         assert task.pid is not None
         found = beamish.info(task.pid)
         assert found is not None
-        assert found.initial_call == f"{__name__}.never"
+        assert found.initial_call == "task_words.never"
         assert found.status == "waiting"
-        assert repr(task) == f"<Task {__name__}.never {task.pid!r} running>"
+        assert repr(task) == f"<Task task_words.never {task.pid!r} running>"
         await task.shutdown()
 
     async def test_a_process_function_may_receive(self) -> None:

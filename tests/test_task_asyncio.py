@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -13,42 +12,13 @@ from beamish import (
     NORMAL,
     Task,
 )
-from beamish.testing import ManualClock, capture_crashes, settle
-
-
-async def never() -> None:
-    await asyncio.Event().wait()
-
-
-async def double(n: int) -> int:
-    await asyncio.sleep(0)
-    return 2 * n
-
-
-def boom() -> None:
-    raise ValueError("boom")
+from beamish.testing import ManualClock, settle
+from task_words import double, failing, never
 
 
 async def later_boom() -> None:
     await asyncio.sleep(0)
     raise ValueError("boom")
-
-
-async def died(fn: Callable[[], Awaitable[Any]]) -> Any:
-    """How a process dies that runs `fn`."""
-    _, ref = beamish.spawn_monitor(fn)
-    with capture_crashes():
-        return (await beamish.down(ref)).reason
-
-
-def mail() -> list[Any]:
-    found = beamish.info()
-    assert found is not None
-    return list(found.messages)
-
-
-async def failing() -> None:
-    raise ValueError("inner")
 
 
 class TestCancelling:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -22,41 +21,12 @@ from beamish import (
 )
 from beamish.testing import capture_crashes, settle
 from conftest import both_roads
-
-
-async def never() -> None:
-    await asyncio.Event().wait()
-
-
-async def double(n: int) -> int:
-    await asyncio.sleep(0)
-    return 2 * n
-
-
-def boom() -> None:
-    raise ValueError("boom")
+from task_words import boom, died, double, failing, mail, never
 
 
 async def later_boom() -> None:
     await asyncio.sleep(0)
     raise ValueError("boom")
-
-
-async def died(fn: Callable[[], Awaitable[Any]]) -> Any:
-    """How a process dies that runs `fn`."""
-    _, ref = beamish.spawn_monitor(fn)
-    with capture_crashes():
-        return (await beamish.down(ref)).reason
-
-
-def mail() -> list[Any]:
-    found = beamish.info()
-    assert found is not None
-    return list(found.messages)
-
-
-async def failing() -> None:
-    raise ValueError("inner")
 
 
 class TestTheLink:

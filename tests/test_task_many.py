@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -26,47 +25,7 @@ from beamish import (
 )
 from beamish.testing import ManualClock, capture_crashes, settle
 from conftest import both_roads
-
-
-async def never() -> Any:
-    await asyncio.Event().wait()
-
-
-async def told() -> Any:
-    """Ends with the value that it is sent."""
-    return await beamish.receive()
-
-
-def leave(reason: Any) -> None:
-    raise Exit(reason)
-
-
-def boom() -> None:
-    raise ValueError("boom")
-
-
-def tell(task: Task[Any], value: Any) -> None:
-    assert task.pid is not None
-    beamish.send(task.pid, value)
-
-
-def runs(task: Task[Any]) -> bool:
-    return task.pid is not None and beamish.alive(task.pid)
-
-
-def mail() -> list[Any]:
-    found = beamish.info()
-    assert found is not None
-    return list(found.messages)
-
-
-async def in_process(fn: Callable[[], Awaitable[Any]]) -> None:
-    """Run `fn` as a process; what fails in it fails here."""
-    _, ref = beamish.spawn_monitor(fn)
-    reason = (await beamish.down(ref)).reason
-    if isinstance(reason, Crash):
-        raise reason.error
-    assert reason == NORMAL
+from task_words import boom, in_process, leave, mail, never, runs, tell, told
 
 
 class TestAwaitMany:

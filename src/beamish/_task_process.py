@@ -171,7 +171,8 @@ class Job(TaskProcess):
         elif self.status == DEAD:
             self.lay()
         else:
-            self.value = value
+            if self.sink is not None:
+                self.value = value
             self.end(NORMAL)
 
     def failed(self, error: BaseException) -> None:
