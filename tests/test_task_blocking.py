@@ -143,7 +143,7 @@ class TestBlocking:
     async def test_calls_from_inside_are_the_tasks(self) -> None:
         class Who(GenServer[None]):
             @call
-            def ask(self, state: None) -> Any:
+            async def ask(self, state: None) -> Any:
                 return beamish.client().pid
 
         who = await Who.start_link()
