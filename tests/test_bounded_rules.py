@@ -395,7 +395,6 @@ async def test_an_overloaded_server_serves_when_there_is_room(world: World, cloc
     assert await desk.items() == [1]
 
 
-@pytest.mark.xfail(strict=True, reason="a new mailbox does not know of it")
 async def test_what_is_held_of_a_suspended_server_takes_no_room_either(world: World, clock: ManualClock) -> None:
     other = await Plain("other").start()
     desk = await world.start_supervised(Plain("desk").options(max_queue=1).child_spec())

@@ -672,8 +672,6 @@ async def test_a_busy_child_that_was_not_linked_is_told_to_stop_as_any_other(
     world: World, clock: ManualClock, kind: Any, request: pytest.FixtureRequest
 ) -> None:
     """exit(Pid, shutdown) ends one that does not trap at once, whatever it does, and its terminate does not run."""
-    if kind is Supervisor:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="it is asked, and asked only"))
     ended: list[Any] = []
 
     class Busy(Room):

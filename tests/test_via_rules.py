@@ -637,8 +637,6 @@ async def test_the_dead_send_nothing_through_an_alias_or_a_name(world: World) ->
 
 @pytest.mark.parametrize("result", [True, False])
 async def test_the_registration_that_asks_the_newcomer_to_end(world: World, result: bool, request: pytest.FixtureRequest) -> None:
-    if result:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="it is exiting for ever"))
     names = Names()
     began: list[int] = []
 

@@ -6,7 +6,6 @@ Messages of the runtime (requests of the system, Exited, Down, TimedOut, Cancell
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from beamish import telemetry
@@ -45,7 +44,7 @@ class Mail(deque[Entry]):
     def append(self, entry: Entry, /) -> None:
         if not _refusable(entry):
             self.others += 1
-        elif len(self) >= self.limit - self._held() and self._full():
+        elif len(self) >= self.limit and self._full():
             _refuse(self.process, entry, self.limit)
             return
         super().append(entry)
@@ -54,22 +53,11 @@ class Mail(deque[Entry]):
         self.others += 1
         super().appendleft(entry)
 
-    def extendleft(self, entries: Iterable[Entry], /) -> None:
-        before = len(self)
-        super().extendleft(entries)
-        self.others += len(self) - before
-
     def _full(self) -> bool:
         """Exactly; but counted only when that may tell more than the bound does, so that refusing a flood costs little."""
-        waiting = len(self) + self._held()
-        if waiting - self.others < self.limit:
-            self.others = waiting - sum(map(_refusable, self.process.mail()))
-        return waiting - self.others >= self.limit
-
-    def _held(self) -> int:
-        """What waits while the server is suspended waits elsewhere."""
-        extra: Any = self.process.extra
-        return 0 if extra.debug is None else len(extra.debug.held)
+        if len(self) - self.others < self.limit:
+            self.others = len(self) - sum(map(_refusable, self))
+        return len(self) - self.others >= self.limit
 
 
 def _refusable(entry: Entry) -> bool:

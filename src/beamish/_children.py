@@ -226,8 +226,8 @@ async def shut_down(source: Process, process: Process, shutdown: float | str | N
     ref = MonitorRef(None, process, process)
     if brutal(shutdown):
         process.kill()
-    elif isinstance(process, ServerProcess) and process.parent is None:
-        process.post((SYSTEM, Stopper(SHUTDOWN), None, None))  # started without a link: to its `trap_exit` we are a stranger
+    elif source is source.node.root and isinstance(process, ServerProcess) and process.parent is None and process.trap:
+        process.post((SYSTEM, Stopper(SHUTDOWN), None, None))  # started without a link: it takes the root's signal for a stranger's
     else:
         process.signal(source, SHUTDOWN, by_link=False)
     down = await through_the_end(source, ref, as_type("float | None", shutdown))

@@ -49,21 +49,15 @@ def begin(
         taken = node.whereis(name)
         if taken is not None and taken.status != DEAD:
             raise AlreadyStarted(taken.label(), name)
-    if name is None or type(name) is str:
-        process: ServerProcess = cls.__process__(node, cls, parent, name)
-    else:
-        process = cls.__process__(node, cls, parent, None)
-        _register(process, name)
-        if process.status in (EXITING, DEAD):
-            process.lay()
-            raise _died(process)  # whoever registers it has ended it
-    if setup is not None:
-        try:
+    process: ServerProcess = cls.__process__(node, cls, parent, name if type(name) is str else None)
+    try:
+        if type(name) is Via:
+            _register(process, name)
+        if setup is not None:
             setup.apply(process)
-        except BaseException:
-            _unlink_from_starter(process)
-            process.end(NORMAL)
-            raise
+    except BaseException:
+        _never_was(process)
+        raise
     ctx = node.scratch.pop() if node.scratch else Context()
     outer = node.current
     node.current = process
@@ -117,18 +111,21 @@ def begin(
 
 def _register(process: ServerProcess, name: Via) -> None:
     """Give a new process a name that leads through a registry, before its init runs."""
-    try:
-        won = name.module.register_name(name.key, process)
-    except BaseException:
-        _unlink_from_starter(process)
-        process.end(NORMAL)
-        raise
-    if not won:
-        _unlink_from_starter(process)
-        process.end(NORMAL)
+    if not name.module.register_name(name.key, process):
         holder = name.process(process.node)
         raise AlreadyStarted(name if holder is None else holder.label(), name)
     process.name = name
+    if process.status in (EXITING, DEAD):  # whoever registers it has ended it
+        raise StartError(process.reason, process.label())
+
+
+def _never_was(process: ServerProcess) -> None:
+    """A start that failed before `init`: nobody hears of the process."""
+    if process.status == DEAD:
+        process.lay()
+    else:
+        _unlink_from_starter(process)
+        process.end(process.reason if process.status == EXITING else NORMAL)
 
 
 def _init_raised(process: ServerProcess, error: BaseException, info: Any) -> BeamishError:

@@ -84,11 +84,10 @@ class Statistics:
 class Debug:
     """What is switched on at one process."""
 
-    __slots__ = ("counts", "file", "functions", "held", "log", "since", "suspended", "timeout", "trace")
+    __slots__ = ("counts", "file", "functions", "log", "since", "suspended", "timeout", "trace")
 
     def __init__(self) -> None:
         self.suspended = False
-        self.held: deque[Entry] = deque()  # mail that came while it was
         self.timeout: float | None = None  # an idle timeout that goes on when it is resumed
         self.counts: list[int] | None = None
         self.since = 0.0
@@ -221,20 +220,33 @@ class Watched(_Base):
             super().arm(seconds)
 
     def _next(self, debug: Debug) -> Entry | None:
-        """The next mail to handle. Of a suspended server: requests of the system, and the exit of who started it."""
+        """The next mail to handle. Of a suspended server: only what is served all the same; the rest stays, in its order."""
         mbox = self.mbox
-        while mbox:
-            entry = mbox.popleft()
-            if not debug.suspended or entry[0] is SYSTEM or (entry[0] is INFO and self._parents_exit(entry[1])):
+        if not mbox:
+            return None
+        if not debug.suspended:
+            return mbox.popleft()
+        for index, entry in enumerate(mbox):
+            if self._served(entry):
+                del mbox[index]
                 return entry
-            debug.held.append(entry)
         return None
 
-    def _parents_exit(self, message: Any) -> bool:
-        return type(message) is Exited and message.pid is self.parent
+    def _served(self, entry: Entry) -> bool:
+        """Whether a suspended server handles it: requests of the system, and the exit of who started it."""
+        return entry[0] is SYSTEM or (entry[0] is INFO and type(entry[1]) is Exited and entry[1].pid is self.parent)
 
-    def mail(self) -> list[Entry]:
-        return [*debug_of(self).held, *super().mail()]
+    def post(self, entry: Entry) -> None:
+        super().post(entry)
+        if self.status == WATCHED and self.mbox and self._served(entry):
+            self.node.enqueue(self)  # other mail waits there, which did not put it into the run queue
+
+    def release(self) -> None:
+        if self.mbox and debug_of(self).suspended and not any(map(self._served, self.mbox)):
+            self.client = False
+            self.status = WATCHED
+        else:
+            super().release()
 
     def handle(self, entry: Entry) -> bool:
         ours = entry[0] is not SYSTEM and entry[0] is not ACK
@@ -376,11 +388,6 @@ def resume(process: ServerProcess) -> None:
     if debug is None or not debug.suspended:
         return
     debug.suspended = False
-    held, debug.held = debug.held, deque()
-    if held:
-        if process.mbox is None:
-            process.mbox = process.new_mail()
-        process.mbox.extendleft(reversed(held))
     timeout, debug.timeout = debug.timeout, None
     if timeout is not None:
         process.arm(timeout)

@@ -81,7 +81,7 @@ class Crowd:
         self.max_children = max_children
         self.extra_arguments = extra_arguments
         self.restarts = restarts
-        self.restarting: dict[_Waiting, None] = {}
+        self.restarting: dict[Process, _Waiting] = {}  # by the one that ended, by which clients know it
         self.strays: dict[Process, None] = {}  # children that have unlinked themselves
         self.notes: dict[Any, _Note] = {}  # by kind of child
 
@@ -118,7 +118,7 @@ class _Waiting:
 
     def __init__(self, note: _Note, pid: Process) -> None:
         self.note = note
-        self.pid = pid  # of the one that ended, by which clients know it
+        self.pid = pid  # of the one that ended
 
 
 class DynamicSupervisor(GenServer[Crowd]):
@@ -150,7 +150,7 @@ class DynamicSupervisor(GenServer[Crowd]):
                 process.record = None
                 return _ended(state, note, process, message.reason)
         elif type(message) is _Waiting:
-            if message in state.restarting:
+            if message.pid in state.restarting:
                 return _restart(state, message, None)
         else:
             facts = {"context": "unexpected_message", "supervisor": self, "message_": message}
@@ -183,12 +183,12 @@ class DynamicSupervisor(GenServer[Crowd]):
     def which_children(self, state: Crowd) -> list[ChildInfo]:
         """The children, in the order of their starts. They have no ids of their own, so `id` is None."""
         found = [ChildInfo(None, process.label(), note.spec.type, note.spec.start) for process, note in state.children()]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        return found + [ChildInfo(None, "restarting", one.note.spec.type, one.note.spec.start) for one in state.restarting]
+        return found + [ChildInfo(None, "restarting", one.note.spec.type, one.note.spec.start) for one in state.restarting.values()]
 
     @call
     def count_children(self, state: Crowd) -> ChildCounts:
         """How many there are, and how many of them run."""
-        supervisors = sum(one.note.spec.type == "supervisor" for one in state.restarting)
+        supervisors = sum(one.note.spec.type == "supervisor" for one in state.restarting.values())
         active = specs = 0
         for process, note in state.children():
             specs += 1
@@ -227,11 +227,9 @@ class DynamicSupervisor(GenServer[Crowd]):
     @call
     async def _terminate_child(self, state: Crowd, process: Process) -> object:
         note = process.record
-        for waiting in state.restarting:
-            if waiting.pid is process:
-                del state.restarting[waiting]
-                state.count -= 1
-                return None
+        if state.restarting.pop(process, None) is not None:
+            state.count -= 1
+            return None
         if type(note) is not _Note or note.crowd is not state:
             return Refuse(NotFound(f"{process.label()!r} is no child of {state.me.label()!r}"))
         await _stop(state, [(process, note)])
@@ -292,7 +290,7 @@ def _ended(state: Crowd, note: _Note, process: Process, reason: object) -> Any:
         report(state.me, note.shown(process), "child_terminated", reason, pid=process)
     if fate is RESTART:
         waiting = _Waiting(note, process)
-        state.restarting[waiting] = None
+        state.restarting[waiting.pid] = waiting
         return _restart(state, waiting, reason)
     assert fate in (KEEP, FORGET)  # a spec without a process is kept by nobody here
     state.count -= 1
@@ -311,7 +309,7 @@ def _restart(state: Crowd, waiting: _Waiting, reason: object) -> Any:
         )
     except BaseException as error:
         return _restart_failed(state, waiting, failure(error))
-    del state.restarting[waiting]
+    del state.restarting[waiting.pid]
     if process.status == IDLE:
         _restarted(state, waiting, process, reason)
         return None
@@ -327,7 +325,7 @@ async def _restart_begun(state: Crowd, process: ServerProcess, waiting: _Waiting
     if problem is None:
         _restarted(state, waiting, process, reason)
         return
-    state.restarting[waiting] = None
+    state.restarting[waiting.pid] = waiting
     state.count += 1
     _restart_failed(state, waiting, None if isinstance(problem.reason, Ignored) else problem)
 
@@ -340,7 +338,7 @@ async def _restart_by(state: Crowd, waiting: _Waiting, reason: object) -> None:
     except BaseException as error:
         _restart_failed(state, waiting, failure(error))
         return
-    del state.restarting[waiting]
+    del state.restarting[waiting.pid]
     state.count -= 1
     _restarted(state, waiting, process, reason)
 
@@ -348,7 +346,7 @@ async def _restart_by(state: Crowd, waiting: _Waiting, reason: object) -> None:
 def _restart_failed(state: Crowd, waiting: _Waiting, problem: Failed | None) -> None:
     """Try again by a message to itself, so that requests and a shutdown may come first. Ignored: it is forgotten."""
     if problem is None:
-        del state.restarting[waiting]
+        del state.restarting[waiting.pid]
         state.count -= 1
         return
     report(state.me, waiting.note.shown(), "start_error", problem.reason, problem.info)

@@ -357,7 +357,10 @@ def own(closer: Callable[[], object]) -> None:
     if not callable(closer):
         raise TypeError(f"own takes a function without arguments that closes something: own(file.close). Got: {short(closer)}")
     living(here())
-    extra = extra_of(myself())
+    me = myself()
+    if me is me.node.root:
+        raise RuntimeError("a closer is code of no process, so it owns nothing: close it there, or own it in the process")
+    extra = extra_of(me)
     if extra.closers is None:
         extra.closers = {}
     extra.closers[closer] = None

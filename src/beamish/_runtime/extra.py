@@ -58,6 +58,7 @@ def _close(closer: Callable[[], object], process: Process) -> None:
     """
     node = process.node
     outer, node.current = node.current, node.root
+    before = node.root.status
     try:
         rest = closer()
     except (Exception, asyncio.CancelledError):
@@ -65,6 +66,9 @@ def _close(closer: Callable[[], object], process: Process) -> None:
         return
     finally:
         node.current = outer
+        if node.root.status != before:  # the closer has ended somebody: whoever is below on the stack is to look
+            node.root.status = before
+            node.look()
     if rest is not None and inspect.isawaitable(rest):
         finish(rest, closer, process.label(), node)
 
