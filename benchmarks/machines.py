@@ -110,7 +110,7 @@ async def timeout(n: int) -> float:
     return clock.each
 
 
-@suite.variant(CAST, "Beamish: a GenServer", n=100_000, baseline=True)
+@suite.variant(CAST, "Beamish: a GenServer, drained", n=100_000, baseline=True)
 async def server_casts(n: int) -> float:
     counter = await Counter.start_link()
     with timed(n) as clock:

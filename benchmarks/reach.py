@@ -72,6 +72,9 @@ REACHES = (
     Reach("registry: call by via", "Beamish: by Via", "asyncio: a dict, then Queue + Future", times=4),
     Reach("registry: call by via", "Beamish: by Via", "Beamish: by name", times=0.45),
     Reach("registry: call by via", "Beamish: by Via", "BEAM: GenServer.call to a name in a Registry", times=1),
+    Reach("state machine: call that keeps the state", "Beamish: a StateMachine, a plain reply", "Beamish: a GenServer", times=0.5),
+    Reach("state machine: call that changes it", "Beamish: a StateMachine", "Beamish: a GenServer", times=0.33),
+    Reach("state machine: cast", "Beamish: a StateMachine, state kept", "Beamish: a GenServer, drained", times=0.6),
     Reach("telemetry, no handler", "Beamish: the guard on the way of a call", at_most=10),
 )
 
