@@ -17,12 +17,13 @@ SCRIPTS := $(wildcard benchmarks examples)
 # An environment whose Python is gone, upgraded away or moved, is made again.
 GONE := $(shell test -x $(BIN)/python || echo gone)
 
-.PHONY: help setup test conformance check format serve bench bench-peers dist clean gone
+.PHONY: help setup test conformance soak check format serve bench bench-peers dist clean gone
 
 help:
 	@echo "setup        the development environment in $(VENV) (the other targets call it)"
 	@echo "test         the test suite"
 	@echo "conformance  the scripts of tests/conformance on the real OTP, where Elixir is installed"
+	@echo "soak         servers under load that are made to crash at random, for ten minutes (ARGS=\"--seconds 60\")"
 	@echo "check        formatting, lint and types"
 	@echo "format       put formatting and import order right"
 	@echo "serve        the search service, for a browser"
@@ -52,6 +53,9 @@ test: setup
 
 conformance: setup
 	$(BIN)/python scripts/conformance.py $(ARGS)
+
+soak: setup
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 check: setup
 	$(BIN)/python -m ruff format --check .
