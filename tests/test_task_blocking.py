@@ -179,7 +179,7 @@ async def in_plain_code(work: Callable[[], Any]) -> Any:
 class TestWhatCannotBeStopped:
     async def test_a_shutdown_ends_the_task_and_not_the_function(self) -> None:
         gate, threads = Gate(), Threads(1)
-        task = Task.async_(threads.run, gate)
+        task = threads.async_(gate)
         await gate.has_begun()
         assert await task.shutdown() is None
         assert others() == []

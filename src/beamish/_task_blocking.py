@@ -8,18 +8,21 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from beamish._runtime.node import Node
-from beamish._task_process import WRAPPERS
+from beamish._task_process import WRAPPERS, check_function
 from beamish.errors import short
+
+if TYPE_CHECKING:
+    from beamish.task import Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Threads:
-    """A bounded number of threads for functions that block: `await threads.run(fn, …)`, `Task.async_(threads.run, fn, …)`.
+    """A bounded number of threads for functions that block: `await threads.run(fn, …)`, or as a task `threads.async_(fn, …)`.
 
     `limit` functions run at a time (by default what Python itself takes for such threads: the number of processors and 4, at
     most 32); the others wait, in a queue that is as long as there are tasks that wait in it. The threads are made when they are
@@ -77,6 +80,15 @@ class Threads:
         finally:
             with self._lock:
                 self._busy -= 1
+
+    def async_(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
+        """The same as a task of this process: `Task.blocking`, in these threads."""
+        from beamish.task import Task  # which is built on this module
+
+        check_function(fn)
+        task: Task[T] = Task.async_(self.run, fn, *args, **kwargs)
+        task._fn = fn  # pyright: ignore[reportPrivateUsage]
+        return task
 
     def close(self) -> None:
         """Let the threads end. What runs runs on; what waits never begins, and whoever waits for it is cancelled."""

@@ -140,10 +140,7 @@ class Task(Generic[T_co]):
         The thread sees this code's context variables, and reaches servers by `beamish.blocking.call(server.method, …)`. It can't
         be stopped: a shutdown ends the task, and the function runs on, holding its place, until it returns by itself.
         """
-        check_function(fn)
-        task: Task[T] = Task.async_(default_threads(here()).run, fn, *args, **kwargs)
-        task._fn = fn
-        return task
+        return default_threads(here()).async_(fn, *args, **kwargs)
 
     @overload
     @staticmethod
