@@ -224,7 +224,8 @@ class Played:
             return "terminate_child", ids[verb[1] % len(ids)]
         if isinstance(verb[-1], Spec):
             return verb[0], replace(verb[1], named=False)
-        return verb
+        # Whether one that ended a moment ago is listed still is not said anywhere; who is there is compared after every step.
+        return "terminate_child", self.root.who
 
     def seen(self) -> Any:
         """What the real one must look like now."""
