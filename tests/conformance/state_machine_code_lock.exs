@@ -21,18 +21,18 @@ defmodule Lock do
     if Enum.reverse(pressed) == data.code do
       {:next_state, :open, data}
     else
-      {:keep_state, %{data | pressed: pressed}, {:state_timeout, 50, :forget}}
+      {:keep_state, %{data | pressed: pressed}, {:state_timeout, 150, :forget}}
     end
   end
   def locked(type, event, data), do: common(type, event, :locked, data)
 
   def open(:enter, _old, _data) do
     T.out("  unlock")
-    {:keep_state_and_data, {:state_timeout, 100, :lock}}
+    {:keep_state_and_data, {:state_timeout, 300, :lock}}
   end
   def open(:state_timeout, :lock, data), do: {:next_state, :locked, data}
   def open(:cast, {:press, _}, _data), do: {:keep_state_and_data, :postpone}
-  def open({:call, from}, :hold, _data), do: {:keep_state_and_data, [{:reply, from, :held}, {:state_timeout, 200, :lock}]}
+  def open({:call, from}, :hold, _data), do: {:keep_state_and_data, [{:reply, from, :held}, {:state_timeout, 600, :lock}]}
   def open(type, event, data), do: common(type, event, :open, data)
 
   def common({:call, from}, :state, state, data), do: {:keep_state_and_data, {:reply, from, {state, length(data.pressed)}}}
@@ -64,32 +64,32 @@ press.([9, 1, 2])
 call.(:state)
 press.([3])
 call.(:state)
-T.settle(150)
+T.settle(450)
 call.(:state)
 
 T.sec("too slow")
 press.([1, 2])
-T.settle(100)
+T.settle(300)
 press.([3])
 call.(:state)
-T.settle(100)
+T.settle(300)
 
 T.sec("keys pressed while it is open wait until it is locked")
 press.([1, 2, 3, 1, 2, 3])
 call.(:state)
-T.settle(150)
+T.settle(450)
 call.(:state)
 press.([1])
-T.settle(150)
+T.settle(450)
 call.(:state)
-T.settle(100)
+T.settle(300)
 
 T.sec("held open")
 press.([1, 2, 3])
 call.(:hold)
-T.settle(150)
+T.settle(450)
 call.(:state)
-T.settle(100)
+T.settle(300)
 call.(:state)
 
 T.sec("an internal event")
@@ -102,7 +102,7 @@ T.sec("another code")
 press.([1, 2, 3, 5])
 call.(:state)
 send(:lock, :hello)
-T.settle(150)
+T.settle(450)
 
 T.sec("no state takes that")
 ref = Process.monitor(:lock)

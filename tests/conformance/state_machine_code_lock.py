@@ -49,7 +49,7 @@ class Lock(StateMachine[str, Data]):
                 return None
             case _:
                 out("  unlock")
-                return Keep(StateTimeout(0.1, "lock"))
+                return Keep(StateTimeout(0.3, "lock"))
 
     @when("locked")
     def locked(self, state: str, data: Data, event: Event) -> Transition | None:
@@ -63,7 +63,7 @@ class Lock(StateMachine[str, Data]):
                 if pressed == data.code:
                     return Next("open")
                 data.pressed = pressed
-                return Keep(StateTimeout(0.05, "forget"))
+                return Keep(StateTimeout(0.15, "forget"))
             case _:
                 return None
 
@@ -96,7 +96,7 @@ class Lock(StateMachine[str, Data]):
     def hold(self, state: str, data: Data) -> Answer[str]:
         if state != "open":
             raise UnhandledEvent(self, state, "hold")
-        return Keep(StateTimeout(0.2, "lock"), reply="held")
+        return Keep(StateTimeout(0.6, "lock"), reply="held")
 
     @call
     def walk_in(self, state: str, data: Data) -> Answer[str]:
@@ -138,32 +138,32 @@ async def scenario() -> None:
     await ask("state")
     press([3])
     await ask("state")
-    await settle(150)
+    await settle(450)
     await ask("state")
 
     sec("too slow")
     press([1, 2])
-    await settle(100)
+    await settle(300)
     press([3])
     await ask("state")
-    await settle(100)
+    await settle(300)
 
     sec("keys pressed while it is open wait until it is locked")
     press([1, 2, 3, 1, 2, 3])
     await ask("state")
-    await settle(150)
+    await settle(450)
     await ask("state")
     press([1])
-    await settle(150)
+    await settle(450)
     await ask("state")
-    await settle(100)
+    await settle(300)
 
     sec("held open")
     press([1, 2, 3])
     await ask("hold")
-    await settle(150)
+    await settle(450)
     await ask("state")
-    await settle(100)
+    await settle(300)
     await ask("state")
 
     sec("an internal event")
@@ -176,7 +176,7 @@ async def scenario() -> None:
     press([1, 2, 3, 5])
     await ask("state")
     send(lock, "hello")
-    await settle(150)
+    await settle(450)
 
     sec("no state takes that")
     ref = monitor(lock)

@@ -32,7 +32,7 @@ defmodule S do
       answer = T.try_(fn -> :gen_statem.call(p, request, timeout) end)
       send(me, {request, case answer do {:exited, {reason, {:gen_statem, :call, _}}} -> {:exited, reason}; other -> other end})
     end)
-    T.settle(10)
+    T.settle()
   end
   # do something to a machine with two callers waiting, and show what becomes of all three
   def go(label, table, act, trap \\ false) do

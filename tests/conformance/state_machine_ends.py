@@ -79,7 +79,7 @@ async def ask(p: M, request: str) -> None:
         send(me, (request, (how, value.reason if isinstance(value, CallExit) else value)))
 
     spawn(asking)
-    await settle(10)
+    await settle()
 
 
 Act = Callable[[M], Any]

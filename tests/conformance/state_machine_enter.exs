@@ -56,6 +56,7 @@ M.cast_all(p, [:same, :repeat, :new])
 T.sec("repeating retries nothing, and leaves the timeouts alone")
 p = M.start(:a, %{{:a, :x} => set.([:postpone, {:state_timeout, 20, :state}, {{:timeout, :n}, 30, :named}]), {:a, :repeat} => :repeat_state_and_data})
 M.cast_all(p, [:x, :repeat])
+T.settle(100)
 
 T.sec("an enter call may change the data, set timeouts and reply")
 p = M.start(:a, %{
@@ -66,12 +67,13 @@ me = self()
 spawn(fn -> send(me, {:answer, :gen_statem.call(p, :ask)}) end)
 T.settle()
 M.cast_all(p, [:go, :queued])
+T.settle(100)
 T.out("  mail", T.flush())
 
 T.sec("what it sets overrides what the change has set")
 p = M.start(:a, %{{:a, :go} => go.(:b, [{:state_timeout, 20, :change}, {{:timeout, :n}, 20, :change}]), {:enter, :b} => set.([{:state_timeout, 40, :enter}, {{:timeout, :n}, :cancel}])})
 M.cast_all(p, [:go])
-T.settle()
+T.settle(100)
 
 T.sec("an enter call may repeat itself, once or more")
 p = M.start(:a, %{

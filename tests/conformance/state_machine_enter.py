@@ -117,6 +117,7 @@ async def scenario() -> None:
     x = Keep[Any](Postpone(), StateTimeout(0.02, "state"), GenericTimeout("n", 0.03, "named"))
     p = await start("a", {("a", "x"): x, ("a", "repeat"): Repeat()})
     await cast_all(p, ["x", "repeat"])
+    await settle(100)
 
     sec("an enter call may change the data, set timeouts and reply")
 
@@ -135,6 +136,7 @@ async def scenario() -> None:
     spawn(asking)
     await settle()
     await cast_all(p, ["go", "queued"])
+    await settle(100)
     out("  mail", await flush())
 
     sec("what it sets overrides what the change has set")
@@ -143,7 +145,7 @@ async def scenario() -> None:
         ("enter", "b"): Keep(StateTimeout(0.04, "enter"), GenericTimeout.cancel("n")),
     })  # fmt: skip
     await cast_all(p, ["go"])
-    await settle()
+    await settle(100)
 
     sec("an enter call may repeat itself, once or more")
 

@@ -82,63 +82,63 @@ async def scenario() -> None:
     start: Callable[..., Any] = M.start
 
     sec("one of each kind; each fires once")
-    p = await start("s", {("s", "set"): Keep(state(40, "state"), named("n", 80, "named"), after(20, "event"))})
-    await cast(p, "set", 160)
+    p = await start("s", {("s", "set"): Keep(state(120, "state"), named("n", 240, "named"), after(60, "event"))})
+    await cast(p, "set", 480)
 
     sec("any event cancels the event timeout, and only that")
-    p = await start("s", {("s", "set"): Keep(after(40, "event"), state(60, "state"), named("n", 80, "named"))})
-    await cast(p, "set", 10)
-    await cast(p, "other", 160)
+    p = await start("s", {("s", "set"): Keep(after(120, "event"), state(180, "state"), named("n", 240, "named"))})
+    await cast(p, "set", 30)
+    await cast(p, "other", 480)
 
     sec("a timeout is an event too")
-    p = await start("s", {("s", "set"): Keep(state(20, "state"), after(40, "event"))})
-    await cast(p, "set", 100)
+    p = await start("s", {("s", "set"): Keep(state(60, "state"), after(120, "event"))})
+    await cast(p, "set", 300)
 
     sec("a request of the system is no event")
-    p = await start("s", {("s", "set"): Keep(after(40, "event"))})
-    await cast(p, "set", 20)
+    p = await start("s", {("s", "set"): Keep(after(120, "event"))})
+    await cast(p, "set", 60)
     out("  get_state", (await get_state(p))[0])
-    await sleep(100)
+    await sleep(300)
 
     sec("a change of state cancels the state timeout, not the named ones")
-    p = await start("s", {("s", "set"): Keep(state(40, "state"), named("n", 60, "named")), ("s", "go"): Next("t", data={})})
-    await cast(p, "set", 10)
-    await cast(p, "go", 120)
+    p = await start("s", {("s", "set"): Keep(state(120, "state"), named("n", 180, "named")), ("s", "go"): Next("t", data={})})
+    await cast(p, "set", 30)
+    await cast(p, "go", 360)
 
     sec("keeping, repeating and going to the same state are no change")
-    p = await start("s", {("s", "set"): Keep(state(40, "state")), ("s", "repeat"): Repeat(), ("s", "same"): Next("s", data={})})
-    await cast(p, "set", 10)
+    p = await start("s", {("s", "set"): Keep(state(120, "state")), ("s", "repeat"): Repeat(), ("s", "same"): Next("s", data={})})
+    await cast(p, "set", 30)
     await cast(p, "repeat", 0)
-    await cast(p, "same", 100)
+    await cast(p, "same", 300)
 
     sec("a state timeout set by the change belongs to the new state")
-    p = await start("s", {("s", "set"): Keep(state(20, "old")), ("s", "go"): Next("t", state(40, "new"), data={})})
-    await cast(p, "set", 10)
-    await cast(p, "go", 100)
+    p = await start("s", {("s", "set"): Keep(state(60, "old")), ("s", "go"): Next("t", state(120, "new"), data={})})
+    await cast(p, "set", 30)
+    await cast(p, "go", 300)
 
     sec("set again: from the beginning, with the new content")
-    p = await start("s", {("s", "set"): Keep(named("n", 40, "first")), ("s", "again"): Keep(named("n", 80, "second"))})
-    await cast(p, "set", 20)
-    await cast(p, "again", 40)
+    p = await start("s", {("s", "set"): Keep(named("n", 120, "first")), ("s", "again"): Keep(named("n", 240, "second"))})
+    await cast(p, "set", 60)
+    await cast(p, "again", 120)
     out("  not yet")
-    await sleep(100)
+    await sleep(300)
 
     sec("cancel, infinity and update")
     p = await start("s", {
-        ("s", "set"): Keep(state(40, "state"), named("n", 40, "named"), named("m", 60, "old")),
+        ("s", "set"): Keep(state(120, "state"), named("n", 120, "named"), named("m", 180, "old")),
         ("s", "cancel"): Keep(StateTimeout.cancel(), GenericTimeout("n", None), GenericTimeout.update("m", "new")),
     })  # fmt: skip
-    await cast(p, "set", 10)
-    await cast(p, "cancel", 120)
+    await cast(p, "set", 30)
+    await cast(p, "cancel", 360)
 
     sec("to cancel what is not set is nothing; to update it is a timeout of zero")
     p = await start("s", {("s", "go"): Keep(GenericTimeout.cancel("n"), StateTimeout.cancel(), GenericTimeout.update("m", "updated"))})
     await cast_all(p, ["go", "queued"])
 
     sec("within one list of actions the last of a kind counts")
-    both = Keep[Any](state(20, "first"), state(40, "second"), named("n", 20, "set"), GenericTimeout.cancel("n"))
+    both = Keep[Any](state(60, "first"), state(120, "second"), named("n", 60, "set"), GenericTimeout.cancel("n"))
     p = await start("s", {("s", "set"): both})
-    await cast(p, "set", 100)
+    await cast(p, "set", 300)
 
     sec("zero: after what is inserted, before what is queued, in the order in which they were set")
     p = await start("s", {("s", "go"): Keep(state(0, "state"), named("n", 0, "named"), Internal("x"), Internal("y"))})
@@ -152,7 +152,7 @@ async def scenario() -> None:
         ("s", "x"): Keep(GenericTimeout.update("n", "updated")),
     })  # fmt: skip
     await cast_all(p, ["go", "queued"])
-    p = await start("s", {("s", "go"): Keep(named("n", 40, "set"), GenericTimeout.update("n", "updated"))})
+    p = await start("s", {("s", "go"): Keep(named("n", 120, "set"), GenericTimeout.update("n", "updated"))})
     await cast_all(p, ["go", "queued"])
 
     sec("an event timeout of zero comes before what is queued, but not when anything is inserted or retried")
@@ -182,41 +182,41 @@ async def scenario() -> None:
 
     sec("one that has fired, and waits behind other events, is cancelled as well")
     p = await start("s", {
-        ("s", "set"): Keep(state(20, "state"), named("n", 20, "named")),
+        ("s", "set"): Keep(state(60, "state"), named("n", 60, "named")),
         ("s", "go"): Next("t", GenericTimeout.cancel("n"), data={}),
     })  # fmt: skip
     await cast(p, "set")
     await suspend(p)
     await cast(p, "go")
-    await sleep(60)
+    await sleep(180)
     await resume(p)
     await settle()
 
     sec("it is updated, too, or set anew")
     p = await start("s", {
-        ("s", "set"): Keep(named("n", 20, "old"), named("m", 20, "old")),
-        ("s", "up"): Keep(GenericTimeout.update("n", "new"), named("m", 40, "new")),
+        ("s", "set"): Keep(named("n", 60, "old"), named("m", 60, "old")),
+        ("s", "up"): Keep(GenericTimeout.update("n", "new"), named("m", 120, "new")),
     })  # fmt: skip
     await cast(p, "set")
     await suspend(p)
     await cast(p, "up")
-    await sleep(60)
+    await sleep(180)
     await resume(p)
-    await sleep(80)
+    await sleep(240)
 
     sec("what has fired waits in its turn")
-    p = await start("s", {("s", "set"): Keep(state(20, "state"), named("n", 30, "named"))})
+    p = await start("s", {("s", "set"): Keep(state(60, "state"), named("n", 90, "named"))})
     await cast(p, "set")
     await suspend(p)
     await cast(p, "before")
-    await sleep(60)
+    await sleep(180)
     await cast(p, "after")
     await resume(p)
     await settle()
 
     sec("init may set them")
-    await start("s", {}, (state(20, "state"), named("n", 0, "zero"), Internal("x")))
-    await settle(60)
+    await start("s", {}, (state(60, "state"), named("n", 0, "zero"), Internal("x")))
+    await settle(180)
 
     sec("an absolute time")
     p = await start("s", {
