@@ -28,6 +28,8 @@ SCRIPTS = {
     "state machine: call that changes it": ("state_machine.exs", "gen_statem:call"),
     "state machine: call that changes it and sets a timeout": ("state_machine.exs", "gen_statem:call"),
     "state machine: cast": ("state_machine.exs", "gen_statem:cast, drained"),
+    "task": ("task.exs", "Task.async, Task.await"),
+    "async_stream, 100 at a time": ("task.exs", "Task.async_stream"),
     "telemetry, no handler": ("telemetry.exs", ":telemetry.execute"),
 }
 SECONDS = 60.0
