@@ -75,6 +75,11 @@ REACHES = (
     Reach("state machine: call that keeps the state", "Beamish: a StateMachine, a plain reply", "Beamish: a GenServer", times=0.5),
     Reach("state machine: call that changes it", "Beamish: a StateMachine", "Beamish: a GenServer", times=0.33),
     Reach("state machine: cast", "Beamish: a StateMachine, state kept", "Beamish: a GenServer, drained", times=0.6),
+    Reach("task", "Beamish: Task.async_, await", "asyncio: create_task, await", times=0.5),
+    Reach("task", "Beamish: the same in a process, linked to it", "BEAM: Task.async, Task.await", times=0.5),
+    Reach("task that suspends", "Beamish: Task.async_, await", "asyncio: create_task, await", times=0.4 if OLD else 0.5),
+    Reach("async_stream, 100 at a time", "Beamish: Task.async_stream", "BEAM: Task.async_stream", times=1),
+    Reach("async_stream of tasks that suspend", "Beamish: Task.async_stream", "asyncio: a semaphore, gather", times=0.8),
     Reach("telemetry, no handler", "Beamish: the guard on the way of a call", at_most=10),
 )
 

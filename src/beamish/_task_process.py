@@ -30,6 +30,8 @@ _log = logging.getLogger("beamish.task")
 #: The value of a job that has not returned one.
 NOTHING: Any = object()
 _NO_KWARGS: dict[str, Any] = {}
+_AT_AN_END = (EXITING, DEAD)
+_BEGUN: int = RUNNING  # an int to type checkers, which would believe for ever that a status they have seen set is that one
 
 
 #: Functions that only run their first argument with the others: a report shows that one.
@@ -125,7 +127,7 @@ class Job(TaskProcess):
         outer = node.current
         node.current = self
         node.depth += 1
-        self.status = RUNNING
+        self.status = _BEGUN
         try:
             try:
                 value: Any = ctx.run(self.fn, *self.args, **self.kwargs)
@@ -137,13 +139,13 @@ class Job(TaskProcess):
             kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
             if kind is not CoroutineType and not hasattr(kind, "__await__"):
                 self.returned(value)
-            elif not self.alive:  # before it awaited anything
+            elif self.status in _AT_AN_END:  # before it awaited anything
                 if kind is CoroutineType:
                     value.close()
                 self.returned(None)
             elif eager(self.main(value), loop=node.loop, context=ctx).done():
                 self.lay()
-            elif self.alive:
+            elif self.status not in _AT_AN_END:
                 self.status = SUSPENDED
         finally:
             node.current = outer

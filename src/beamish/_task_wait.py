@@ -76,7 +76,10 @@ def one(task: Task[Any], me: Process | None, timeout: float | None) -> Waiting:
     node = task._node  # pyright: ignore[reportPrivateUsage]
     edge = None if me is None else _edge(task, me, node)
     wait = Wait(node, 1)
-    _begin_waiting(task, wait)
+    if task._waits is None:  # pyright: ignore[reportPrivateUsage]
+        task._waits = [wait]  # pyright: ignore[reportPrivateUsage]
+    else:
+        task._waits.append(wait)  # pyright: ignore[reportPrivateUsage]
     late = None if timeout is None else node.timeouts.add(wait, timeout)
     try:
         yield from wait.future
@@ -97,7 +100,8 @@ def until(tasks: Sequence[Task[Any]], timeout: float | None, enough: int, *, str
     node = tasks[0]._node  # pyright: ignore[reportPrivateUsage]
     wait = Wait(node, enough, strict)
     for task in tasks:
-        _begin_waiting(task, wait)
+        waits = task._waits  # pyright: ignore[reportPrivateUsage]
+        task._waits = [wait] if waits is None else [*waits, wait]  # pyright: ignore[reportPrivateUsage]
     late = None if timeout is None else node.timeouts.add(wait, timeout)
     try:
         yield from wait.future
@@ -106,14 +110,6 @@ def until(tasks: Sequence[Task[Any]], timeout: float | None, enough: int, *, str
             late.pop(wait, None)
         for task in tasks:
             _stop_waiting(task, wait)
-
-
-def _begin_waiting(task: Task[Any], wait: Wait) -> None:
-    waits = task._waits  # pyright: ignore[reportPrivateUsage]
-    if waits is None:
-        task._waits = [wait]  # pyright: ignore[reportPrivateUsage]
-    else:
-        waits.append(wait)
 
 
 def _stop_waiting(task: Task[Any], wait: Wait) -> None:
