@@ -13,6 +13,11 @@ A = TypeVar("A", bound="Address")
 _new = object.__new__
 
 
+def check_timeout(seconds: Any) -> None:
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):
+        raise ValueError(f"a timeout is seconds (0 or more), or None for ever. Got: {seconds!r}")
+
+
 class Address:
     """By name or by pid. Equal by class and target; a named one is resolved at each call, on the running loop's node."""
 
@@ -49,8 +54,7 @@ class Address:
 
     def with_timeout(self, seconds: float | None) -> Self:
         """The same address, whose calls raise CallTimeout after `seconds` (default 5.0; None waits for ever)."""
-        if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"a timeout is seconds (0 or more), or None for ever. Got: {seconds!r}")
+        check_timeout(seconds)
         other = _new(type(self))
         _set_process(other, self._process)
         _set_name(other, self._name)

@@ -7,6 +7,7 @@ live traceback as `exc_info`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def server_ended(process: Any, reason: object, entry: Entry | None, info: Any) -
     status = Status(process.state, message(entry), reason, list(debug.log or ()) if debug is not None else [])
     try:
         status = process.cls.format_status(process.server, status)
-    except Exception as broken:  # a report that fails must not change how the process ends
+    except (Exception, asyncio.CancelledError) as broken:  # a report that fails must not change how the process ends
         status.state = f"format_status raised {type(broken).__name__}: {short(broken)}"
     client = entry[3] if entry is not None else None
     who = process.label()

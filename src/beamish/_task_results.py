@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from beamish._runtime.ids import Ref
-from beamish.errors import BeamishError, CallExit, CallTimeout, Crash, Killed, NoProc, Normal, Shutdown, short
+from beamish.errors import BeamishError, CallExit, CallTimeout, Crash, Killed, NoProc, Normal, Shutdown, notes_of, short
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -49,7 +49,7 @@ class TaskExit(CallExit):
 
     @property
     def __notes__(self) -> list[str]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # rendered only when somebody prints the traceback
-        return [self.reason.text()] if isinstance(self.reason, Crash) and self.reason.frames else []
+        return notes_of(self, self.reason)
 
 
 def _why(task: Any, reason: object) -> str:

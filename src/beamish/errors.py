@@ -215,6 +215,14 @@ class CallExit(BeamishError):
         self.reason = reason
 
 
+def notes_of(error: BaseException, reason: object) -> list[str]:
+    """The notes of an error that carries the server's crash: made at the first look, and kept, for `add_note`."""
+    notes: list[str] | None = error.__dict__.get("_notes")
+    if notes is None:
+        error.__dict__["_notes"] = notes = [reason.text()] if isinstance(reason, Crash) and reason.frames else []
+    return notes
+
+
 class NoProcess(CallExit):
     """Nobody there: the pid is dead, or nothing is registered under the name."""
 
@@ -281,7 +289,7 @@ class ServerDown(CallExit):
 
     @property
     def __notes__(self) -> list[str]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # rendered only when somebody prints the traceback
-        return [self.reason.text()] if isinstance(self.reason, Crash) and self.reason.frames else []
+        return notes_of(self, self.reason)
 
 
 class CallingSelf(CallExit):
@@ -392,7 +400,7 @@ class StartError(BeamishError):
 
     @property
     def __notes__(self) -> list[str]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        return [self.reason.text()] if isinstance(self.reason, Crash) and self.reason.frames else []
+        return notes_of(self, self.reason)
 
 
 class AlreadyStarted(StartError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beamish import _report, telemetry
-from beamish._address import Address, At, at
+from beamish._address import Address, At, at, check_timeout
 from beamish._answers import UNCHANGED, Stop
 from beamish._bounded import Full
 from beamish._loop import ServerProcess, is_coroutine
@@ -369,6 +369,7 @@ async def stop(server: Any, reason: object = NORMAL, timeout: float | None = Non
     Raises ServerDown if it ends with another reason, NoProcess if nobody is there, CallTimeout if it is not gone in time
     (it goes on stopping), CallingSelf.
     """
+    check_timeout(timeout)
     node = here()
     address = server if isinstance(server, Address) else at(_class_of(server), server)
     process = await _find(address, node, SYSTEM, None, None)

@@ -189,9 +189,14 @@ async def _start_monitor(options: Options, args: Any, kwargs: Any) -> Any:
     def watch(process: Any) -> None:
         refs.append(_process.monitor(_address(options, process)))
 
-    process = await _starting.start(
-        options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, setup=options.setup, on_begin=watch
-    )
+    try:
+        process = await _starting.start(
+            options.cls, args, kwargs, name=options.name, link=False, timeout=options.timeout, setup=options.setup, on_begin=watch
+        )
+    except BaseException:
+        for ref in refs:
+            _process.demonitor(ref, flush=True)  # nothing runs: its Down is nobody's
+        raise
     return _address(options, process), refs[0]
 
 

@@ -282,6 +282,8 @@ def _refuse(tree: Tree, child: Child | None, id: Any) -> Refuse | None:
 def _added(tree: Tree, child: Child, problem: Failed | None) -> Any:
     if problem is None:
         progress(tree.me, child.spec, child.process)
+        if child.spec.restart == "temporary":
+            child.spec = child.spec.replace(args=(), kwargs={})  # never started again: nothing of them is kept, as in OTP
         return child.started()
     tree.children.pop(child.spec.id, None)
     report(tree.me, child.spec, "start_error", problem.reason, problem.info)

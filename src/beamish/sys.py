@@ -7,6 +7,7 @@ that server through its mailbox, some 10 times slower; a server nobody looks at 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +267,8 @@ class _Request:
             value = self.what(process)
         except Exception as error:
             return Reply(error)
+        except asyncio.CancelledError as error:  # as an error of its own: whoever asks is not to be cancelled
+            return Reply(RuntimeError(f"{self.verb} was cancelled in {process.label()!r}: {error}"))
         return _served(value) if is_coroutine(value) else Reply((value,))
 
 
