@@ -460,7 +460,6 @@ class TestStop:
             await server.stop("other_reason")
         assert server.pid() is None
 
-    @pytest.mark.xfail(strict=True, reason="the server is stopped before anybody looks at the timeout")
     async def test_with_a_timeout_that_is_none(self, world: World) -> None:
         server = await Server.start()
         for wrong in ("invalid", -1.0):
