@@ -46,6 +46,20 @@ class TestAwaitMany:
         await settle()
         assert await Task.await_many([done, Task.completed(2), Task.async_(told_at_once)]) == [1, 2, 3]
 
+    async def test_what_was_awaited_before_counts_too(self) -> None:
+        first, second = Task.async_(lambda: 1), Task.async_(told_at_once)
+        assert await first == 1
+        assert await Task.await_many([first, second, first]) == [1, 3, 1]
+        assert await Task.yield_many([second, first], limit=2) == [(second, Ok(3)), (first, Ok(1))]
+
+    async def test_one_that_was_given_up_is_a_failure(self) -> None:
+        gone, other = Task.async_(never), Task.async_(told_at_once)
+        gone.ignore()
+        with pytest.raises(TaskExit, match="given up"):
+            await Task.await_many([other, gone])
+        assert gone.pid is not None
+        beamish.exit(gone.pid, KILL)
+
     async def test_other_messages_stay_and_its_own_go(self) -> None:
         async def owner() -> None:
             tasks = [Task.async_(lambda: 1), Task.async_(told_at_once)]

@@ -10,6 +10,9 @@ from beamish.errors import BeamishError, CallExit, CallTimeout, Crash, Killed, N
 
 T_co = TypeVar("T_co", covariant=True)
 
+#: What has become of a task, so far.
+PENDING, ANSWERED, DOWN = range(3)
+
 
 @dataclass(frozen=True, slots=True)
 class Ok(Generic[T_co]):

@@ -17,18 +17,22 @@ Blocking functions go to threads: `Task.blocking(fn, …)`.
 from __future__ import annotations
 
 from asyncio import CancelledError, sleep
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Sequence
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from beamish import _report
+from beamish import _report, _task_many
 from beamish._runtime.extra import extra_of
 from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node, exiting, here, here_key
 from beamish._runtime.process import DEAD, MonitorRef, Process, TaskProcess
 from beamish._runtime.signals import ITEM, Down
 from beamish._task_blocking import Threads as Threads, default_threads
+from beamish._task_many import OnTimeout
 from beamish._task_process import NOTHING, Job, check_function, hold, named
 from beamish._task_results import (
+    ANSWERED,
+    DOWN,
+    PENDING,
     Failed as Failed,
     NotOwner as NotOwner,
     Ok as Ok,
@@ -37,19 +41,14 @@ from beamish._task_results import (
     TaskTimeout as TaskTimeout,
 )
 from beamish._task_stream import OnItemTimeout, TaskStream as TaskStream
-from beamish._task_wait import Shut, TaskRef, Wait, awaiting, check_shutdown, one, shut_down, until, withdraw
+from beamish._task_wait import Shut, TaskRef, Wait, awaiting, check_shutdown, one, shut_down, withdraw
 from beamish.child_spec import ChildSpec
-from beamish.errors import NOPROC, Killed, Shutdown, WrongLoop, short
+from beamish.errors import NOPROC, Killed, Shutdown, WrongLoop
 
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
 T_co = TypeVar("T_co", covariant=True)
-
-#: What has become of a task, so far.
-PENDING, ANSWERED, DOWN = range(3)
-
-OnTimeout = Literal["nothing", "ignore", "kill_task"]
 
 
 class Task(Generic[T_co]):
@@ -204,7 +203,7 @@ class Task(Generic[T_co]):
             try:
                 yield from one(self, me, timeout)
             except CancelledError:
-                yield from _abandon((self,), me).__await__()
+                yield from _task_many.abandon((self,), me).__await__()
                 raise
         if me is not None and exiting(me):
             yield from sleep(0).__await__()  # the link has taken us along; the cancellation is delivered here
@@ -261,58 +260,24 @@ class Task(Generic[T_co]):
         return found
 
     @staticmethod
-    async def await_many(tasks: Iterable[Task[T]], timeout: float | None = 5.0) -> list[T]:
+    def await_many(tasks: Iterable[Task[T]], timeout: float | None = 5.0) -> Coroutine[Any, Any, list[T]]:
         """The values of all `tasks`, in their order, with one timeout for all of them.
 
         The first that ends without a value raises TaskExit at once; TaskTimeout if one is late. The others go on then (a process
         that does not catch it takes them along), but their values are dropped.
         """
-        many = list(tasks)
-        me = _asker(many, "await_many")
-        pending = [task for task in many if not task._outcome]
-        if pending and not any(task._outcome == DOWN or task._closed for task in many):
-            try:
-                await awaiting(until(pending, timeout, len(pending), strict=True))
-            except CancelledError:
-                await _abandon(pending, me)
-                raise
-        if exiting(me):
-            await sleep(0)
-        bad = next((task for task in many if task._outcome == DOWN), None) or next((task for task in many if not task._outcome), None)
-        error = bad._failure("await_many", timeout) if bad is not None else None
-        for task in many:
-            if task._outcome:
-                task._take()
-            else:
-                task._give_up()
-        if error is not None:
-            raise error
-        return [task._value for task in many]
+        return _task_many.await_many(list(tasks), timeout)
 
     @staticmethod
-    async def yield_many(
+    def yield_many(
         tasks: Iterable[Task[T]], timeout: float | None = 5.0, *, on_timeout: OnTimeout = "nothing", limit: int | None = None
-    ) -> list[tuple[Task[T], Ok[T] | Failed | None]]:
+    ) -> Coroutine[Any, Any, list[tuple[Task[T], Ok[T] | Failed | None]]]:
         """Each task with what has become of it (as `yield_` says) when all have ended, or `limit` of them, or after `timeout`.
 
         What still runs after `timeout` seconds goes on ("nothing"), is let go ("ignore"), or is killed ("kill_task"). When
         `limit` is reached first, the others just go on.
         """
-        if on_timeout not in ("nothing", "ignore", "kill_task"):
-            raise ValueError(f'on_timeout is "nothing", "ignore" or "kill_task". Got: {short(on_timeout)}')
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"limit is how many tasks to wait for, an int of 1 or more, or None for all. Got: {short(limit)}")
-        many = list(tasks)
-        me = _asker(many, "yield_many")
-        pending = [task for task in many if not task._outcome and not task._closed]
-        enough = len(pending) if limit is None else min(len(pending), limit - (len(many) - len(pending)))
-        if enough > 0:
-            await awaiting(until(pending, timeout, enough))
-            if sum(bool(task._outcome) for task in pending) < enough:
-                await _time_is_over([task for task in pending if not task._outcome], me, on_timeout)
-        if exiting(me):
-            await sleep(0)
-        return [(task, task._look()) for task in many]
+        return _task_many.yield_many(list(tasks), timeout, on_timeout, limit)
 
     @property
     def ref(self) -> MonitorRef:
@@ -447,34 +412,6 @@ class _Post:
 def _is_plain(process: Process | None) -> bool:
     """Whether that is asyncio code which is no process, or was adopted as one."""
     return process is None or (isinstance(process, TaskProcess) and not process.ours)
-
-
-def _asker(tasks: Sequence[Task[Any]], verb: str) -> Process | None:
-    me = None
-    for task in tasks:
-        me = task._asker(verb)  # pyright: ignore[reportPrivateUsage]
-    return me
-
-
-async def _abandon(tasks: Sequence[Task[Any]], me: Process | None) -> None:
-    """Whoever awaited was cancelled: the tasks must not be left behind."""
-    if exiting(me):
-        return  # it ends, and its links take them along
-    jobs = [cast(Job, task.pid) for task in tasks if not task._outcome]  # pyright: ignore[reportPrivateUsage]
-    for task in tasks:
-        task.ignore()
-    await shut_down(jobs, me, 5.0)
-
-
-async def _time_is_over(tasks: Sequence[Task[Any]], me: Process | None, on_timeout: OnTimeout) -> None:
-    if on_timeout == "kill_task":
-        jobs = [cast(Job, task.pid) for task in tasks]
-        for task, job in zip(tasks, jobs, strict=True):
-            job.detach(cast("Process | None", task.owner))
-        await shut_down(jobs, me, "brutal_kill")
-    elif on_timeout == "ignore":
-        for task in tasks:
-            task.ignore()
 
 
 def _start_item(node: Node, me: Process | None, fn: Callable[..., Any], args: tuple[Any, ...], sink: Any) -> Job:

@@ -71,6 +71,7 @@ class SupervisedJob(Job):
         if note is not None and note.spec.restart == "temporary" and clean(self.reason) and self.parent is note.crowd.me:
             self.record = None
             note.crowd.count -= 1
+            note.crowd.strays.pop(self, None)
             self.detach(self.parent)
         super().notify()
 
