@@ -26,6 +26,7 @@ from beamish import (
     supervise,
 )
 from beamish.testing import World, capture_crashes, settle
+from capturing import events
 from conftest import both_roads
 from task_words import boom, double, mail, never
 
@@ -264,3 +265,18 @@ class TestUnderASupervisor:
             assert beamish.alive(pid)
             assert isinstance(top, Supervisor)
         assert not beamish.alive(pid)
+
+
+class TestEvents:
+    async def test_a_task_is_a_process_to_telemetry(self) -> None:
+        with events("beamish.process.start", "beamish.process.stop") as heard:
+            task = Task.async_(double, 1)
+            await task
+            pid = Task.start(never)
+            beamish.exit(pid, KILL)
+        assert [(one.event, one.metadata["pid"], one.metadata.get("reason")) for one in heard] == [
+            ("beamish.process.start", task.pid, None),
+            ("beamish.process.stop", task.pid, NORMAL),
+            ("beamish.process.start", pid, None),
+            ("beamish.process.stop", pid, beamish.KILLED),
+        ]

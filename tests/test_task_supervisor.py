@@ -21,6 +21,7 @@ from beamish import (
     Failed,
     MaxChildren,
     NoProcess,
+    PartitionSupervisor,
     Registry,
     Replied,
     TaskExit,
@@ -59,6 +60,16 @@ class TestAsAChild:
                 assert await one.async_nolink(double, 1) == 2
             with pytest.raises(beamish.AlreadyStarted):
                 await top.start_child(TaskSupervisor.child_spec())
+
+    async def test_one_for_each_part_of_the_keys(self) -> None:
+        """As in the documentation of Elixir's PartitionSupervisor: when one supervisor is too few."""
+        parts = PartitionSupervisor("parts")
+        async with supervise([parts.child_spec(TaskSupervisor.child_spec(), partitions=2)]):
+            for key in (0, 1):
+                tasks = TaskSupervisor(Via(parts, key))
+                assert await tasks.async_nolink(double, key) == 2 * key
+                await tasks.start_child(never)
+                assert len(await tasks.children()) == 1
 
     async def test_it_counts_and_lists_its_tasks(self, world: World) -> None:
         tasks = await started(world)
