@@ -146,6 +146,6 @@ def stream(owner: ServerProcess, source: AsyncIterable[Any], max_in_flight: int)
     living(node)
     process = Stream(node, owner, source, max_in_flight)
     process.started()
-    process.task = node.loop.create_task(process.pump(source), name=f"beamish-stream-{process!r}", context=process.task_context())
+    process.task = asyncio.Task(process.pump(source), loop=node.loop, name=f"beamish-stream-{process!r}", context=process.task_context())
     process.task.add_done_callback(process.finished)
     return process

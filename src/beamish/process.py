@@ -202,7 +202,8 @@ def _spawn(parent: Process | None, fn: Callable[..., Any], args: Any, kwargs: An
     process = _Function(node, parent, None)
     process.fn = fn
     process.started()
-    process.task = node.loop.create_task(body(fn, args, kwargs), name=f"beamish-{process!r}", context=process.task_context())
+    # Not by the loop's task factory: under asyncio.eager_task_factory it would begin before it has a task that can be cancelled.
+    process.task = asyncio.Task(body(fn, args, kwargs), loop=node.loop, name=f"beamish-{process!r}", context=process.task_context())
     process.task.add_done_callback(process.finished)
     return process
 
