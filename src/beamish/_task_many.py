@@ -11,7 +11,7 @@ from beamish._runtime.node import exiting
 from beamish._runtime.process import Process
 from beamish._task_process import Job
 from beamish._task_results import ANSWERED, DOWN, Failed, Ok
-from beamish._task_wait import awaiting, shut_down, until
+from beamish._task_wait import shut_down, until
 from beamish.errors import short
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def await_many(tasks: list[Task[T]], timeout: float | None) -> list[T]:
     pending = [task for task in tasks if not task._outcome]
     if pending and not any(task._closed for task in pending) and all(task._outcome != DOWN for task in tasks):
         try:
-            await awaiting(until(pending, timeout, len(pending), strict=True))
+            await until(pending, timeout, len(pending), strict=True)
         except CancelledError:
             await abandon(pending, me)
             raise
@@ -57,7 +57,7 @@ async def yield_many(
     pending = [task for task in tasks if not task._outcome and not task._closed]
     enough = len(pending) if limit is None else min(len(pending), limit - (len(tasks) - len(pending)))
     if enough > 0:
-        await awaiting(until(pending, timeout, enough))
+        await until(pending, timeout, enough)
         if sum(bool(task._outcome) for task in pending) < enough:
             await _time_is_over([task for task in pending if not task._outcome], me, on_timeout)
     if exiting(me):

@@ -35,12 +35,8 @@ def check_shutdown(shutdown: object) -> None:
         raise ValueError(f'how long a shutdown may take is seconds (0 or more) or "brutal_kill". Got: {short(shutdown)}')
 
 
-#: What waits, in the form that both `__await__` and, through `awaiting`, an async function take: a coroutine between them is 0.5 µs.
-Waiting = Generator[Any, None, None]
-
-
 class awaiting(Generic[T]):
-    """`await awaiting(generator)`."""
+    """`await awaiting(generator)`, for a generator that `__await__` returns too: a coroutine between them would be 0.5 µs."""
 
     __slots__ = ("generator",)
 
@@ -54,45 +50,50 @@ class awaiting(Generic[T]):
 class Wait(Late):
     """Over when `left` more have ended; with `strict`, when one has ended without a value; or when it is late."""
 
-    __slots__ = ("left", "strict")
+    __slots__ = ("edge", "left", "strict", "timeouts")
 
     def __init__(self, node: Node, left: int, strict: bool = False) -> None:
         self.future: asyncio.Future[Any] = asyncio.Future(loop=node.loop)
         self.left = left
         self.strict = strict
+        self.timeouts: dict[Any, float] | None = None  # where it stands while it may come to be late
+        self.edge: Process | None = None  # whose handler waits
 
     def told(self, ok: bool) -> None:
         self.left -= 1
         if (not self.left or (self.strict and not ok)) and not self.future.done():
             self.future.set_result(None)
 
+    def over(self, task: Task[Any]) -> None:
+        """Nobody waits any more, one way or another."""
+        if self.timeouts is not None:
+            self.timeouts.pop(self, None)
+        if self.edge is not None:
+            self.edge.waiting = None
+        if self.left:
+            _stop_waiting(task, self)
 
-def one(task: Task[Any], me: Process | None, timeout: float | None) -> Waiting:
-    """Wait until `task`, which runs, has ended, or for `timeout` seconds."""
+
+def wait_for(task: Task[Any], me: Process | None, timeout: float | None) -> Wait | None:
+    """Begin to wait for `task`, which runs: await `.future`, then say `.over(task)`. None: there is no time to wait."""
     if timeout != 5.0:
         check_timeout(timeout)
         if timeout == 0:
-            return
+            return None
     node = task._node  # pyright: ignore[reportPrivateUsage]
     edge = None if me is None else _edge(task, me, node)
     wait = Wait(node, 1)
+    wait.edge = edge
     if task._waits is None:  # pyright: ignore[reportPrivateUsage]
         task._waits = [wait]  # pyright: ignore[reportPrivateUsage]
     else:
         task._waits.append(wait)  # pyright: ignore[reportPrivateUsage]
-    late = None if timeout is None else node.timeouts.add(wait, timeout)
-    try:
-        yield from wait.future
-    finally:
-        if late is not None:
-            late.pop(wait, None)
-        if edge is not None:
-            edge.waiting = None
-        if wait.left:
-            _stop_waiting(task, wait)
+    if timeout is not None:
+        wait.timeouts = node.timeouts.add(wait, timeout)
+    return wait
 
 
-def until(tasks: Sequence[Task[Any]], timeout: float | None, enough: int, *, strict: bool = False) -> Waiting:
+async def until(tasks: Sequence[Task[Any]], timeout: float | None, enough: int, *, strict: bool = False) -> None:
     """Wait until `enough` of `tasks`, which all run, have ended, or (`strict`) one without a value, or for `timeout` seconds."""
     check_timeout(timeout)
     if timeout == 0:
@@ -104,7 +105,7 @@ def until(tasks: Sequence[Task[Any]], timeout: float | None, enough: int, *, str
         task._waits = [wait] if waits is None else [*waits, wait]  # pyright: ignore[reportPrivateUsage]
     late = None if timeout is None else node.timeouts.add(wait, timeout)
     try:
-        yield from wait.future
+        await wait.future
     finally:
         if late is not None:
             late.pop(wait, None)

@@ -41,7 +41,7 @@ from beamish._task_results import (
     TaskTimeout as TaskTimeout,
 )
 from beamish._task_stream import OnItemTimeout, TaskStream as TaskStream
-from beamish._task_wait import Shut, TaskRef, Wait, awaiting, check_shutdown, one, shut_down, withdraw
+from beamish._task_wait import Shut, TaskRef, Wait, awaiting, check_shutdown, shut_down, wait_for, withdraw
 from beamish.child_spec import ChildSpec
 from beamish.errors import NOPROC, Killed, Shutdown, WrongLoop
 
@@ -200,11 +200,15 @@ class Task(Generic[T_co]):
         if me is not self.owner or here_key() != node.key:
             self._asker("await_")
         if not self._outcome and not self._closed:
-            try:
-                yield from one(self, me, timeout)
-            except CancelledError:
-                yield from _task_many.abandon((self,), me).__await__()
-                raise
+            wait = wait_for(self, me, timeout)
+            if wait is not None:
+                try:
+                    yield from wait.future
+                except CancelledError:
+                    yield from _task_many.abandon((self,), me).__await__()
+                    raise
+                finally:
+                    wait.over(self)
         if me is not None and exiting(me):
             yield from sleep(0).__await__()  # the link has taken us along; the cancellation is delivered here
         if self._outcome != ANSWERED:
@@ -222,7 +226,12 @@ class Task(Generic[T_co]):
         """
         me = self._asker("yield_")
         if not self._outcome and not self._closed:
-            await awaiting(one(self, me, timeout))
+            wait = wait_for(self, me, timeout)
+            if wait is not None:
+                try:
+                    await wait.future
+                finally:
+                    wait.over(self)
         if exiting(me):
             await sleep(0)
         return self._look()
