@@ -8,10 +8,10 @@ that server through its mailbox, some 10 times slower; a server nobody looks at 
 from __future__ import annotations
 
 import asyncio
+import sys as _system
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from sys import stdout
 from typing import Any, Literal, TypeVar
 
 from beamish import _watched, gen
@@ -188,7 +188,7 @@ async def log(server: Target, flag: bool | int | Literal["get", "print"] = "get"
     events = await _request(server, "log", apply, timeout)
     if flag == "print":
         for event in events:
-            stdout.write(f"*DBG* {server!r} {shown(event)}\n")
+            _system.stdout.write(f"*DBG* {server!r} {shown(event)}\n")
     return events
 
 

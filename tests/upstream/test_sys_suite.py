@@ -44,7 +44,6 @@ def is_told(text: str) -> bool:
     return len(lines) == len(TOLD) and all(line.startswith(begin) for line, begin in zip(lines, TOLD, strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason="printed to the stdout of the import")
 async def test_log_that_is_printed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     server = await start(world)
     await sys.log(server, True)
