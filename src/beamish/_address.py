@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Never, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, TypeVar
 
 from beamish._runtime.ids import Pid
 from beamish._runtime.names import At as At, NameServer as NameServer, Via as Via
@@ -66,6 +66,15 @@ class Address:
             f"a server object is an address, so {name!r} cannot be kept on it; keep it in the state, which `init` makes and "
             "each handler is given as its first argument after self"
         )
+
+    if not TYPE_CHECKING:  # for type checkers there is nothing but what the class has
+
+        def __getattr__(self, name: str) -> Never:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: a server object is an address. What the server knows is in its "
+                "state, which each handler is given as its first argument after self",
+                name=name, obj=self,
+            )  # fmt: skip
 
     def __delattr__(self, name: str) -> Never:
         raise AttributeError(f"a server object is an address: it has no {name!r} to delete")

@@ -16,7 +16,7 @@ from beamish._runtime.node import Node, here
 from beamish._runtime.process import EXITING, MonitorRef, Process
 from beamish.application import Application
 from beamish.child_spec import ChildSpec
-from beamish.errors import SHUTDOWN, CallExit, Crash, Shutdown, SupervisorGaveUp
+from beamish.errors import SHUTDOWN, CallExit, Crash, Shutdown, SupervisorGaveUp, short
 from beamish.process import current
 from beamish.supervisor import AutoShutdown, Strategy, Supervisor
 
@@ -189,6 +189,10 @@ async def _main(main: Any, watchdog: float | None) -> Any:
 async def _body(main: Any) -> Any:
     if application.is_application(main):
         return await _serve(main)
+    if not callable(main) and not inspect.isawaitable(main):
+        raise TypeError(
+            f"run takes an async function or an Application; to run children: async with supervise([…]) inside of one. Got: {short(main)}"
+        )
     value = main() if callable(main) else main
     return await value if inspect.isawaitable(value) else value
 

@@ -129,6 +129,8 @@ def child(start: Callable[..., Awaitable[Any]], *args: Any, id: Any = None, **kw
 
 def validate(children: Any, auto_shutdown: str | None = None) -> list[ChildSpec[Any]]:
     """The children as specs, or BadChildSpec with what to write instead."""
+    if isinstance(children, ChildSpec):
+        raise BadChildSpec(f"a supervisor takes a list of child specs: [spec]. Got one, of {short(children.id)}")
     specs: list[ChildSpec[Any]] = []
     seen: set[Any] = set()
     for one in children:

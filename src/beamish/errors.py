@@ -227,9 +227,14 @@ class NoProcess(CallExit):
     """Nobody there: the pid is dead, or nothing is registered under the name."""
 
     @classmethod
-    def of(cls, server: object, request: str, name: object, known: Iterable[object]) -> NoProcess:
+    def of(cls, server: object, request: str, name: object, known: Iterable[object], *, elsewhere: bool = False) -> NoProcess:
         if name is None:
             why = "that process has ended; a pid never comes back. Keep the name of a supervised server rather than its pid"
+        elif elsewhere:
+            why = (
+                f"nothing is registered as {name!r} on this event loop, but on another one there is. From a thread, or from a def endpoint: "
+                "beamish.blocking.call(server.method, …)"
+            )
         else:
             similar = difflib.get_close_matches(str(name), [str(n) for n in known], n=3)
             hint = f"Similar names: {', '.join(map(repr, similar))}. " if similar else ""

@@ -20,7 +20,7 @@ from beamish._answers import UNCHANGED, Stop
 from beamish._bounded import Full
 from beamish._loop import ServerProcess, is_coroutine
 from beamish._runtime.client import ANSWERED, LATE, PENDING, REFUSED, Client
-from beamish._runtime.node import Node, exiting, here, here_key
+from beamish._runtime.node import NODES, Node, exiting, here, here_key
 from beamish._runtime.process import CURRENT, DEAD, EXITING, IDLE, LOOK, QUEUED, RUNNING, WAITING, Entry, MonitorRef, Process
 from beamish._runtime.signals import NOTICE, REQUEST, SYSTEM, Mark
 from beamish.errors import (
@@ -223,7 +223,9 @@ async def _find(address: Address, node: Node, name: str | Mark, args: Any, kwarg
             await window(node)
     if isinstance(address._name, At) and not address._name.local:  # pyright: ignore[reportPrivateUsage]
         raise ServerDown(address, (name, args, kwargs, None), NOCONNECTION, text)
-    raise NoProcess.of(address, text((name, args, kwargs, None)), address._name, node.names)  # pyright: ignore[reportPrivateUsage]
+    name_of = address._name  # pyright: ignore[reportPrivateUsage]
+    elsewhere = any(name_of in other.names for other in list(NODES.values()) if other is not node)
+    raise NoProcess.of(address, text((name, args, kwargs, None)), name_of, node.names, elsewhere=elsewhere)
 
 
 def _as_request(address: Address, process: ServerProcess, name: str | Mark, args: Any, kwargs: Any, *, call: bool) -> tuple[Any, Any, Any]:
@@ -352,6 +354,8 @@ def _caller(node: Node) -> Process | None:
 
 def reply(client: Client, value: Any) -> None:
     """Answer a call, from any process or thread, at any time. Second and late replies are dropped; so is one from the dead."""
+    if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"reply takes the client that beamish.client() gave the handler, then the value. Got: {short(client)}")
     node = client.server.node
     if here_key() != node.key:  # a worker thread: the loop has to be woken, and only it may touch the client's future
         if not node.loop.is_closed():  # else nobody waits any more

@@ -20,6 +20,7 @@ given. See `GenServer` for every callback, and `beamish.gen` for how a call trav
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -215,14 +216,31 @@ _RESERVED = frozenset({
 })  # fmt: skip
 
 
+#: Callbacks that are given the state, right after self.
+_WITH_STATE = {"handle_call", "handle_cast", "handle_continue", "handle_info", "terminate", "code_change"}
+
+
+def _check_state(where: str, fn: Any) -> None:
+    """Elixir's order has the state last; written so here, the arguments would be taken for each other."""
+    code = getattr(fn, "__code__", None)
+    if code is not None and "state" in code.co_varnames[2 : code.co_argcount]:
+        raise TypeError(f"{where}: the state comes right after self, before all else. Got: {inspect.signature(fn)}")
+
+
 class ServerMeta(type):
     """Collects a class's handlers, and makes its instances addresses without a place for attributes."""
 
-    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> ServerMeta:
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], /, **keywords: Any) -> ServerMeta:
         namespace.setdefault("__slots__", ())
         if namespace["__slots__"] != () and name != "GenServer":
             raise TypeError(f"{name} may not have __slots__: a server object is an address; what it knows belongs into its state")
+        if "__init__" in namespace:
+            raise TypeError(f"{name}.__init__: a server object is an address; what start_link and child_spec are given goes to init")
+        for key in _WITH_STATE & namespace.keys():
+            _check_state(f"{name}.{key}", namespace[key])
         for key, value in namespace.items():
+            if hasattr(value, "handler"):
+                _check_state(f"{name}.{key}", value.handler)
             if key in _RESERVED and hasattr(value, "handler"):
                 raise TypeError(f"{name}.{key}: every server has a {key!r} of its own; give the handler another name")
         made = super().__new__(cls, name, bases, namespace, **keywords)
@@ -306,7 +324,12 @@ class Server(Address, Generic[S], metaclass=ServerMeta):
     def __init_subclass__(
         cls, *, restart: Restart | None = None, shutdown: Any = ..., hibernate_after: float | None = None, **keywords: Any
     ) -> None:
-        super().__init_subclass__(**keywords)
+        if keywords:
+            raise TypeError(
+                f"{cls.__name__} takes the class keywords restart=, shutdown= and hibernate_after=; a name belongs to an address, "
+                f"{cls.__name__}('name'). Got: {', '.join(keywords)}"
+            )
+        super().__init_subclass__()
         if restart is not None:
             cls.__restart__ = restart
         if shutdown is not ...:
@@ -317,6 +340,8 @@ class Server(Address, Generic[S], metaclass=ServerMeta):
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
         """Make the state. Returns it, or `Init(state, then=…)`, `Ignore()`, `Stop(reason)`; what it raises fails the start."""
+        if args or kwargs:
+            raise TypeError(f"{type(self).__name__} has no init, so it takes no arguments. Got: {short(args or kwargs)}")
         return None
 
     def format_status(self, status: Status) -> Status:

@@ -58,7 +58,12 @@ class Via(NamedTuple):
     key: Any
 
     def process(self, node: Node) -> Process | None:
-        found: Any = self.module.whereis_name(self.key)
+        try:
+            found: Any = self.module.whereis_name(self.key)
+        except AttributeError:
+            if hasattr(self.module, "whereis_name"):
+                raise
+            raise TypeError(f'a Via takes a registry, then the key: Via(Registry("rooms"), "tea"). Got: {self!r}') from None
         if found is not None and not isinstance(found, Pid):
             raise TypeError(f"{self.module!r}.whereis_name({self.key!r}) must return a pid or None. Got: {found!r}")
         return cast("Process | None", found)
