@@ -232,7 +232,7 @@ class NoProcess(CallExit):
             why = "that process has ended; a pid never comes back. Keep the name of a supervised server rather than its pid"
         elif elsewhere:
             why = (
-                f"nothing is registered as {name!r} on this event loop, but on another one there is. From a thread, or from a def endpoint: "
+                f"nothing is registered as {name!r} on this event loop, but on another one there is. From a thread or a def endpoint: "
                 "beamish.blocking.call(server.method, …)"
             )
         else:
