@@ -182,10 +182,17 @@ async def test_default_options(world: World) -> None:
 async def test_options_that_can_not_work(world: World) -> None:
     """start_link/3 with non-ok init."""
     flag(trap_exit=True)
-    for wrong in ({"strategy": "unknown"}, {"max_restarts": -1}, {"max_seconds": 0}, {"max_children": -1}, {"extra_arguments": -1}):
+    flags: list[dict[str, Any]] = [
+        {"strategy": "unknown"},
+        {"max_restarts": -1},
+        {"max_seconds": 0},
+        {"max_children": -1},
+        {"extra_arguments": -1},
+    ]
+    for wrong in flags:
         (name,) = wrong
         with pytest.raises(StartError) as failed:
-            await DynamicSupervisor.start_link(**wrong)  # type: ignore[arg-type]
+            await DynamicSupervisor.start_link(**wrong)
         assert isinstance(failed.value.reason, Crash)
         if name != "extra_arguments":
             assert name in str(failed.value)
@@ -268,9 +275,10 @@ class TestStartChild:
     async def test_an_invalid_child_spec(self, world: World) -> None:
         """with invalid child spec, with invalid valid shutdown: refused before anybody is asked."""
         nobody = DynamicSupervisor("not_used")
-        for wrong in ({}, (1, 2, 3, 4, 5, 6), "other", None):
+        refused: tuple[Any, ...] = ({}, (1, 2, 3, 4, 5, 6), "other", None)
+        for wrong in refused:
             with pytest.raises(BadChildSpec):
-                await nobody.start_child(wrong)  # type: ignore[arg-type]
+                await nobody.start_child(wrong)
         with pytest.raises(BadChildSpec, match="bar"):
             ChildSpec("1", "bar")  # type: ignore[arg-type]
         with pytest.raises(BadChildSpec, match="-1"):

@@ -64,7 +64,7 @@ class TestStop:
     async def test_by_any_name(self, world: World, name: Any) -> None:
         anonymous = await Cell.start() if name is None else await Cell("my_test_name" if isinstance(name, At) else name).start()
         server = anonymous if name is None else Cell(name)
-        pid = server.pid()
+        pid: Any = server.pid()
         await server.stop()
         assert not beamish.alive(pid)
         with pytest.raises(NoProcess):

@@ -162,7 +162,7 @@ class TestCrash:
                 deepest(what)
 
         for what in ("error", "exit"):
-            server = await Deep.start()
+            server: Any = await Deep.start()
             with capture_crashes() as reports, pytest.raises(ServerDown):
                 await server.go(what)
             (report,) = reports
@@ -282,7 +282,7 @@ class TestASynchronousStart:
         assert type(failed) is (Ignored if outcome == "ignore" else StartError)
         assert not beamish.alive(pid)
         assert whereis("name") is None
-        reason = NORMAL if outcome == "ignore" else failed.reason
+        reason = getattr(failed, "reason", NORMAL)
         await settle()
         assert [(one.pid, one.reason) for one in await mail()] == ([(pid, reason)] if how == "start_link" else [])
 
@@ -342,7 +342,7 @@ class TestStop:
 
     async def test_by_pid_and_by_name(self, world: World) -> None:
         server = await Stopping.start()
-        pid = server.pid()
+        pid: Any = server.pid()
         await stop(pid)
         assert not beamish.alive(pid)
         with pytest.raises(NoProcess):

@@ -147,13 +147,19 @@ class TestAdministration:
     async def test_faulty_specs(self, world: World) -> None:
         """child_specs, child_specs_map; start_child/2 with invalid child spec."""
         supervisor = await Supervisor.start_link([])
-        for wrong in ("hej", {}, None, (1, 2, 3, 4, 5, 6), Worker):
+        refused: tuple[Any, ...] = ("hej", {}, None, (1, 2, 3, 4, 5, 6), Worker)
+        for wrong in refused:
             with pytest.raises(BadChildSpec):
-                await supervisor.start_child(wrong)  # type: ignore[arg-type]
+                await supervisor.start_child(wrong)
         for change in ({"start": "mfa"}, {"restart": "prmanent"}, {"shutdown": -10}, {"type": "wrker"}, {"modules": "dy"}):
             with pytest.raises(BadChildSpec, match=r"mfa|prmanent|-10|wrker|modules"):
                 Worker.child_spec().replace(**change)
-        for n, change in enumerate(({"shutdown": None, "type": "supervisor"}, {"shutdown": 1.0, "type": "supervisor"}, {"shutdown": None})):
+        right: list[dict[str, Any]] = [
+            {"shutdown": None, "type": "supervisor"},
+            {"shutdown": 1.0, "type": "supervisor"},
+            {"shutdown": None},
+        ]
+        for n, change in enumerate(right):
             await supervisor.start_child(Worker.child_spec().replace(id=n, **change))
         assert await supervisor.count_children() == counts(3, 3, supervisors=2)
         await supervisor.stop()

@@ -205,7 +205,7 @@ async def test_another_child_fails_to_restart(world: World, strategy: Any, log: 
 async def test_a_temporary_bystander_is_not_started_again(world: World) -> None:
     """temporary_bystander."""
     for strategy in ("one_for_all", "rest_for_one"):
-        supervisor = await Supervisor.start_link(workers("child1"), strategy=strategy, max_restarts=2)  # type: ignore[arg-type]
+        supervisor = await Supervisor.start_link(workers("child1"), strategy=strategy, max_restarts=2)
         await supervisor.start_child(Worker("child2").child_spec().replace(restart="temporary"))
         await end("child1", NORMAL)
         assert await ids(supervisor) == ["child1"]

@@ -236,7 +236,7 @@ class TestStart:
                 ({"auto_shutdown": "maybe"}, "auto_shutdown"),
             ):
                 with pytest.raises(StartError, match=text):
-                    await Supervisor.start_link([], **wrong)  # type: ignore[arg-type]
+                    await Supervisor.start_link([], **wrong)
             with pytest.raises(StartError, match="child4"):
                 await Supervisor.start_link(["child4"])  # type: ignore[list-item]
             with pytest.raises(StartError, match="silly_flag"):
