@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import beamish
@@ -304,7 +305,9 @@ def scripts(steps: Any, ends: Any, most: int) -> st.SearchStrategy[Script]:
 
 early = st.one_of(plain_steps, plain_steps, st.tuples(st.just("early"), values))
 defs = scripts(early, ends, 3)
-leaving = st.builds(lambda script, to, reason: Script((*script.steps, ("exit", to, reason)), script.end), defs, who, reasons)
+leaving = st.builds(
+    lambda script, to, reason: Script((*script.steps, ("exit", to, reason)), script.end), scripts(plain_steps, ends, 3), who, reasons
+)
 
 
 def slower(inner: st.SearchStrategy[Script], ends: Any = ends) -> st.SearchStrategy[Script]:
@@ -373,3 +376,22 @@ def test_nobody_can_tell_the_roads_apart(program: list[Any], traps: list[bool]) 
     for number, (one, other) in enumerate(zip(short, mailbox, strict=True)):
         assert one == other, f"after step {number}"
     assert descriptors() == before
+
+
+class Early(GenServer[None]):
+    def init(self) -> None: ...
+
+    @call
+    def ask(self, state: None) -> Answer[int]:
+        beamish.reply(beamish.client(), 1)
+        beamish.exit(beamish.current(), beamish.KILL)
+        return NoReply()
+
+
+@pytest.mark.parametrize(
+    "inline",
+    [pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="the short road forgets the answer of who kills itself")), False],
+    ids=["inline", "mailbox"],
+)
+async def test_an_early_answer_survives_a_kill(world: World, inline: bool) -> None:
+    assert await (await Early.start()).ask() == 1
