@@ -76,6 +76,8 @@ class Played:
     def step(self, act: tuple[Any, ...], wait: float | None, holds: tuple[int, ...]) -> tuple[list[tuple[Any, ...]], float]:
         """Do it to the model. What is to be done to the real one, in terms of who; and how long to wait then."""
         todo = list(self._act(act, holds))
+        if act[0] == "kill and ask":
+            wait = 0.0  # how long it will take depends on what the real one has chosen
         if wait is None:
             return todo, self.sim.quiesce()
         self.sim.advance(wait)
