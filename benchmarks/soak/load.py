@@ -157,10 +157,14 @@ async def administer() -> None:
     check(len(infos), counts.specs)
     id = random.choice(infos).id
     await sup.terminate_child(id)
-    try:
-        await sup.restart_child(id)
-    except SupervisorError:
-        pass  # a restart of the group was quicker
+    while True:
+        try:
+            await sup.restart_child(id)
+        except SupervisorError:  # a restart of the group was quicker
+            return
+        except beamish.StartError:  # it was killed in its init, and is the caller's to start again
+            continue
+        return
 
 
 async def look() -> None:

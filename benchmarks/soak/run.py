@@ -227,6 +227,7 @@ def _show(report: Report, tally: Tally, seconds: float) -> None:
         if position < 4 or position >= len(report.samples) - 3:
             facts = ", ".join(f"{name} {getattr(sample, name)}" for name in (*EXACT, "aliases"))
             print(f"  {position + 1:3}: {facts}, objects {sample.objects:,}, RSS {sample.rss / 1e6:.1f} MB")
+    print(f"RSS in MB: {' '.join(f'{sample.rss / 1e6:.1f}' for sample in report.samples)}")
     for problem in report.problems:
         print(f"WRONG: {problem}")
     print("everything was as it should be" if not report.problems else f"{len(report.problems)} problems")
