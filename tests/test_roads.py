@@ -388,10 +388,6 @@ class Early(GenServer[None]):
         return NoReply()
 
 
-@pytest.mark.parametrize(
-    "inline",
-    [pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="the short road forgets the answer of who kills itself")), False],
-    ids=["inline", "mailbox"],
-)
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "mailbox"])
 async def test_an_early_answer_survives_a_kill(world: World, inline: bool) -> None:
     assert await (await Early.start()).ask() == 1

@@ -66,6 +66,16 @@ class ServerProcess(Process):
     def label(self) -> object:
         return self.server if self.name is None else named(self.cls, self.name)
 
+    def kill(self) -> None:
+        client = self.client
+        super().kill()
+        if self in self.node.ghosts:
+            self.client = client  # its code still runs: what it had answered before was sent before its death
+
+    def lay(self) -> None:
+        self.client = False
+        super().lay()
+
     def clear(self) -> None:
         self.state = None
         self.client = False
