@@ -41,14 +41,20 @@ def main() -> int:
     for name in options.names or known:
         if name in LEFT_OUT:
             print(f"left out  {name}: {LEFT_OUT[name]}")
-    different = 0
+    different: list[str] = []
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         for name, problem in zip(names, pool.map(lambda name: difference(elixir, name), names), strict=True):
             print(f"{'differs ' if problem else 'the same'}  {name}", flush=True)
             if problem:
-                different += 1
+                different.append(name)
                 print(problem)
-    print(f"{len(names) - different} of {len(names)} scripts print what they are expected to")
+    # The scripts wait by the clock, with margins of some 10 ms, which a busy machine exceeds: those that differ run again, one at a time.
+    for name in list(different):
+        if any(not difference(elixir, name) for _ in range(3)):
+            print(f"the same  {name}, when it ran alone")
+            different.remove(name)
+    different_now = len(different)
+    print(f"{len(names) - different_now} of {len(names)} scripts print what they are expected to")
     return 1 if different else 0
 
 
