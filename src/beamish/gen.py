@@ -331,10 +331,13 @@ def client() -> Client:
     found = process.client
     if isinstance(found, Client):
         return found
-    if found is False or process.status not in (RUNNING, LOOK):
+    # One that was told to exit meanwhile dies when this handler returns, and still serves the call until then.
+    doomed = process.status == EXITING and process.node.current is process and process.task is None
+    if found is False or not (process.status in (RUNNING, LOOK) or doomed):
         raise RuntimeError("client() is for call handlers: this handler serves no call, so nobody waits for a reply")
     process.client = found = Client(process, "call", found if found is not None else _caller(process.node))
-    process.status = LOOK
+    if not doomed:
+        process.status = LOOK
     return found
 
 
