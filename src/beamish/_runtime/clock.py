@@ -88,6 +88,13 @@ class ManualClock:
 
 
 async def settle(turns: int = 50) -> None:
-    """Let everything that is runnable run: as many turns of the loop as a long chain of calls needs."""
+    """Let everything that is runnable run: as many turns of the loop as a long chain of calls needs.
+
+    On a loop of virtual time: until nothing can run any more.
+    """
+    idle = getattr(asyncio.get_running_loop(), "idle", None)
+    if idle is not None:
+        await idle()
+        return
     for _ in range(turns):
         await asyncio.sleep(0)

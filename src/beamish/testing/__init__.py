@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -28,8 +28,11 @@ __all__ = ["ManualClock", "World", "capture_crashes", "settle", "world"]
 class World:
     """A fresh node on the running loop. At the end its trees are stopped; a process or timer that is left is a failure."""
 
-    def __init__(self, clock: Clock | None = None, *, inline: bool = True, check_leaks: bool = True) -> None:
+    def __init__(
+        self, clock: Clock | None = None, *, inline: bool = True, check_leaks: bool = True, node: Callable[[], Node] | None = None
+    ) -> None:
         self._clock = clock
+        self._make_node = node
         self._inline = inline
         self._check_leaks = check_leaks
         self._supervisor: Supervisor | None = None
@@ -43,7 +46,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         self._before = NODES.pop(here_key(), None)
-        self.node = Node(asyncio.get_running_loop(), self._clock, inline=self._inline)
+        self.node = Node(asyncio.get_running_loop(), self._clock, inline=self._inline) if self._make_node is None else self._make_node()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -1,0 +1,216 @@
+"""A loop and a node whose choices are made by a `Chooser`: the plain ones, with one method overridden for each kind of choice.
+
+Nothing in the runtime asks a chooser, so production pays nothing.
+
+* run: whose step is next, among those ready in the loop. An actor is a task, a node's run queue, or everything else; the steps of one
+  actor keep their order, so the order of messages between two processes is never broken.
+* slice, burst: whether the run queue goes on, and with how many messages of a process.
+* inline: whether a call runs on its caller's stack. pause: whether it yields before.
+* bury: whether a death is told of now, or after others had their turn.
+* crash, kill, late, slow: faults, where they were asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import re
+from collections.abc import Hashable
+from typing import Any, cast
+
+from beamish import Crash, _report
+from beamish._runtime.node import BURST, MAX_DEPTH, Node
+from beamish._runtime.process import EXITING, IDLE, QUEUED, Process
+from beamish._runtime.signals import SYSTEM
+from beamish.testing._choosers import Chooser
+from beamish.testing._virtual import VirtualLoop
+
+
+class InjectedCrash(Exception):
+    """A crash that the simulation caused."""
+
+
+class Trace:
+    """What happened, as lines that are the same for the same choices, on every Python."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._names: dict[object, str] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+
+    def name(self, one: object, kind: str) -> str:
+        found = self._names.get(one)
+        if found is None:
+            self._counts[kind] = number = self._counts.get(kind, 0) + 1
+            found = self._names[one] = kind if number == 1 else f"{kind} {number}"
+        return found
+
+
+class SimulatedLoop(VirtualLoop):
+    """One step at a time, and whose it is, is chosen."""
+
+    def __init__(self, chooser: Chooser, trace: Trace) -> None:
+        super().__init__()
+        self.chooser = chooser
+        self.trace = trace
+        self.steps = 0
+
+    def _run_once(self) -> None:
+        me = cast(Any, self)
+        ready = me._ready
+        if not ready or self.outside() or (me._scheduled and me._scheduled[0]._when <= self._virtual):
+            self._poll(me)
+        if ready:
+            handle = self._pick(ready)
+            if not handle._cancelled:
+                self.steps += 1
+                handle._run()
+
+    def _poll(self, me: Any) -> None:
+        """What `BaseEventLoop._run_once` does before it runs handles."""
+        scheduled = me._scheduled
+        while scheduled and scheduled[0]._cancelled:
+            me._timer_cancelled_count -= 1
+            heapq.heappop(scheduled)._scheduled = False
+        timeout = None
+        if me._ready or me._stopping:
+            timeout = 0
+        elif scheduled:
+            timeout = max(0.0, scheduled[0]._when - self._virtual)
+        me._process_events(me._selector.select(timeout))
+        while scheduled and scheduled[0]._when <= self._virtual + 1e-9:
+            handle = heapq.heappop(scheduled)
+            handle._scheduled = False
+            me._ready.append(handle)
+
+    def _pick(self, ready: Any) -> Any:
+        if len(ready) == 1:
+            return ready.popleft()
+        first: dict[Hashable, int] = {}
+        for index, handle in enumerate(ready):
+            first.setdefault(self._actor(handle), index)
+        if len(first) == 1:
+            return ready.popleft()
+        actors = list(first)
+        chosen = self.chooser.choose("run", actors)
+        index = first[actors[chosen]]
+        handle = ready[index]
+        del ready[index]
+        if chosen:
+            self.trace.add(f"{actors[chosen]} goes before {actors[0]}")
+        return handle
+
+    def _actor(self, handle: Any) -> Hashable:
+        owner = getattr(handle._callback, "__self__", None)
+        if isinstance(owner, asyncio.Task):
+            coro: Any = owner.get_coro()
+            return self.trace.name(owner, getattr(coro, "__qualname__", "task"))
+        return "the run queue" if isinstance(owner, Node) else "the loop"
+
+
+class SimulatedNode(Node):
+    """See the module."""
+
+    __slots__ = ("_limit", "chooser", "faults", "trace")
+
+    def __init__(self, loop: SimulatedLoop, faults: frozenset[str] = frozenset()) -> None:
+        self._limit = MAX_DEPTH
+        self.chooser, self.trace, self.faults = loop.chooser, loop.trace, faults
+        super().__init__(loop)
+        self.budget = 1 << 60  # never spent; `floor` above it has `spend` asked at every call
+        self.floor = 1 << 61
+
+    # -- inline, pause
+
+    @property
+    def limit(self) -> int:  # type: ignore[override]
+        if self._limit and self.depth < MAX_DEPTH and self.chooser.choose("inline", ("on the stack", "by the mailbox")):
+            self.trace.add("a call goes by the mailbox")
+            return 0
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        self._limit = value
+
+    def spend(self) -> bool:
+        if self.chooser.choose("pause", ("goes on", "yields")):
+            self.trace.add("a caller yields")
+            return False
+        return True
+
+    def _refill(self) -> None:
+        raise AssertionError("the budget is never spent")
+
+    # -- slice, burst
+
+    def run(self) -> None:
+        runq = self.runq
+        try:
+            while runq:
+                self._turn(self._next())
+                if runq and self.chooser.choose("slice", ("goes on", "lets others go")):
+                    break
+        finally:
+            self.armed = bool(runq)
+            if runq:
+                self.loop.call_soon(self.run)
+
+    def run_once(self) -> bool:
+        for _ in range(len(self.runq)):
+            if self.runq:
+                self._turn(self._next())
+        return True
+
+    def _next(self) -> Process:
+        if len(self.runq) == 1:
+            return self.runq.popleft()
+        index = self.chooser.choose("run", [self.label(one) for one in self.runq])
+        process = self.runq[index]
+        del self.runq[index]
+        return process
+
+    def _turn(self, process: Process) -> None:
+        if process.status != QUEUED:
+            return
+        if "crash" in self.faults and process.record is not None and process.mbox and self.chooser.choose("crash", ("no", "yes")):
+            self._crash(process)
+        many = self.chooser.choose("burst", ("many", "one"))
+        mail = getattr(process, "mbox", None)
+        if mail:
+            self.trace.add(f"{self.label(process)} handles {self.shown(mail[0])}{'' if many else ' …'}")
+        process.drain(1 if many else BURST)
+
+    def _crash(self, process: Process) -> None:
+        mail: Any = process.mbox
+        _, _, _, client = mail.popleft()
+
+        def crash(_: Process) -> None:
+            raise InjectedCrash
+
+        mail.appendleft((SYSTEM, crash, None, client))
+        self.trace.add(f"{self.label(process)} is made to crash")
+
+    def shown(self, entry: Any) -> str:
+        """An entry of a mailbox, without addresses of memory: the same in every run."""
+        if entry[0] is SYSTEM:
+            return str(getattr(entry[1], "verb", "a request of the system"))
+        return re.sub(r" at 0x[0-9a-f]+|#Ref<\d+>|<0\.\d+\.0>", "", str(_report.message(entry)))
+
+    def label(self, process: Any) -> str:
+        if not isinstance(process, Process):
+            return "a waiting caller"
+        return process.name if isinstance(process.name, str) else self.trace.name(process, type(process.label()).__name__)
+
+    # -- bury
+
+    def bury(self) -> None:
+        if self.chooser.choose("bury", ("at once", "later")):
+            self.burying = True
+            self.trace.add("a death is told of later")
+            self.loop.call_soon(super().bury)
+        else:
+            super().bury()

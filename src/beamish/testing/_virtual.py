@@ -1,0 +1,189 @@
+"""Virtual time: an event loop whose clock jumps to the next timer as soon as nothing else can happen.
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
+
+`asyncio.sleep`, `asyncio.timeout`, `loop.call_later` and every timer of Beamish run on it. Real input and output (a socket, a pipe,
+a thread, a subprocess) is waited for in real time, which then passes for the virtual clock too, and is never jumped over. A socket that
+only listens is not waited for: a connection to it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+#: Seconds that a loop with nothing to do waits for a thread to wake it, before it says that nothing can ever happen.
+PATIENCE = 5.0
+
+
+class Stalled(RuntimeError):
+    """Nothing is runnable, no timer is armed, no input or output is awaited: the program would wait for ever."""
+
+    def __init__(self, waiting: list[str]) -> None:
+        shown = "".join(f"\n  {one}" for one in waiting)
+        super().__init__(f"nothing can happen any more: no task can run, no timer is armed. Who waits:{shown or ' nobody'}")
+
+
+class _Selector:
+    """Stands between the loop and its real selector: where the loop would wait, virtual time may pass instead."""
+
+    def __init__(self, real: selectors.BaseSelector) -> None:
+        self.real = real
+        self.loop: Any = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        loop = self.loop
+        if loop is None:
+            return self.real.select(timeout)
+        if timeout is not None and timeout <= 0:
+            return self.real.select(0) if loop.outside() else []
+        if not loop.outside():
+            found = self.real.select(0)  # a thread that we know nothing of may have called call_soon_threadsafe
+            if found or loop.wake_idlers():
+                return found
+            if timeout is not None:
+                loop.jump(timeout)
+                return []
+            return self._wait_for_threads(loop)
+        begin = time.monotonic()
+        found = self.real.select(timeout)
+        loop.jump(time.monotonic() - begin)
+        return found
+
+    def _wait_for_threads(self, loop: Any) -> list[tuple[selectors.SelectorKey, int]]:
+        found = self.real.select(PATIENCE) if threading.active_count() > 1 else []
+        if not found:
+            loop.stall()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+class _Virtual(asyncio.SelectorEventLoop):
+    """What makes a loop virtual; its `__init__` is that of the loop it is put upon."""
+
+    _virtual: float
+    _jobs: int  # in threads and subprocesses, not done yet
+    _own: set[int]  # the pipe that wakes the loop
+    _idlers: list[asyncio.Future[None]]
+
+    def _begin(self, selector: _Selector, now: float) -> None:
+        self._virtual = now
+        self._jobs = 0
+        self._idlers = []
+        self._own = set(selector.get_map())
+        selector.loop = self
+
+    def time(self) -> float:
+        return self._virtual
+
+    def jump(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        self._virtual += seconds
+
+    def idle(self) -> asyncio.Future[None]:
+        """Done when nothing can run any more at this moment of virtual time."""
+        future = self.create_future()
+        self._idlers.append(future)
+        return future
+
+    def wake_idlers(self) -> bool:
+        idlers, self._idlers = self._idlers, []
+        for future in idlers:
+            if not future.done():
+                future.set_result(None)
+        return bool(idlers)
+
+    def outside(self) -> bool:
+        """Whether something of the real world is awaited: a job in a thread, a socket or pipe that is not only listening."""
+        if self._jobs:
+            return True
+        keys = self._selector.get_map()  # type: ignore[attr-defined]
+        return len(keys) > len(self._own) and any(fd not in self._own and not _listens(key.fileobj) for fd, key in keys.items())
+
+    def stall(self) -> None:
+        """Nothing can ever happen: end whoever runs the loop with an error that says who waits for what."""
+        waiting = [_waiting(task) for task in asyncio.all_tasks(self) if not task.done()]
+        raise Stalled(sorted(waiting))
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        future = super().run_in_executor(executor, func, *args)
+        self._jobs += 1
+        future.add_done_callback(self._job_done)
+        return future
+
+    def _job_done(self, _: object) -> None:
+        self._jobs -= 1
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        transport = await super()._make_subprocess_transport(*args, **kwargs)  # type: ignore[misc]
+        self._jobs += 1
+        asyncio.Task(transport._wait(), loop=self, name="beamish-subprocess").add_done_callback(self._job_done)
+        return transport
+
+
+class VirtualLoop(_Virtual):
+    """See the module. Its time, `loop.time()`, begins at 1000.0."""
+
+    def __init__(self) -> None:
+        self._virtual = 1000.0
+        selector = _Selector(selectors.DefaultSelector())
+        super().__init__(selector)  # type: ignore[arg-type]
+        self._begin(selector, self._virtual)
+
+
+@contextmanager
+def virtual_time(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Make the time of a loop virtual that somebody else has made and runs: for tests under other pytest plugins."""
+    if isinstance(loop, _Virtual):
+        yield
+        return
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        raise RuntimeError(
+            f"virtual time needs asyncio's own event loop, whose waiting can be replaced. Got: {type(loop).__module__}.{type(loop).__name__}. "
+            "Run this test under asyncio's loop (under pytest-asyncio: its event_loop_policy fixture; with anyio: backend_options use_uvloop=False)"
+        )
+    made: Any = loop
+    kind, real = type(loop), made._selector
+    made._selector = selector = _Selector(real)
+    made.__class__ = _class_on(kind)
+    made._begin(selector, kind.time(loop))
+    try:
+        yield
+    finally:
+        selector.loop = None
+        made._selector = real
+        made.__class__ = kind
+
+
+_CLASSES: dict[type, type] = {}
+
+
+def _class_on(kind: type) -> type:
+    found = _CLASSES.get(kind)
+    if found is None:
+        found = _CLASSES[kind] = type(f"Virtual{kind.__name__}", (_Virtual, kind), {})
+    return found
+
+
+def _listens(file: Any) -> bool:
+    if not isinstance(file, socket.socket):
+        return False
+    try:
+        return bool(file.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def _waiting(task: asyncio.Task[Any]) -> str:
+    frames = task.get_stack(limit=1)
+    where = f" at {frames[-1].f_code.co_filename}:{frames[-1].f_lineno} in {frames[-1].f_code.co_name}" if frames else ""
+    return f"{task.get_name()}{where}"
