@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false, reportAttributeAccessIssue=false, reportArgumentType=false
 """Virtual time: an event loop whose clock jumps to the next timer as soon as nothing else can happen.
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -15,7 +17,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,11 +34,27 @@ class Stalled(RuntimeError):
 
 
 class _Selector:
-    """Stands between the loop and its real selector: where the loop would wait, virtual time may pass instead."""
+    """Stands between the loop and its real selector: where the loop would wait, virtual time may pass instead.
 
-    def __init__(self, real: selectors.BaseSelector) -> None:
-        self.real = real
+    The real one is made when something is registered or really waited for: most loops of a simulation never do.
+    """
+
+    def __init__(self, real: selectors.BaseSelector | None = None) -> None:
+        self.made = real
         self.loop: Any = None
+
+    @property
+    def real(self) -> selectors.BaseSelector:
+        if self.made is None:
+            self.made = selectors.DefaultSelector()
+        return self.made
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return {} if self.made is None else self.made.get_map()
+
+    def close(self) -> None:
+        if self.made is not None:
+            self.made.close()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         loop = self.loop
@@ -45,21 +63,27 @@ class _Selector:
         if timeout is not None and timeout <= 0:
             return self.real.select(0) if loop.outside() else []
         if not loop.outside():
-            found = self.real.select(0)  # a thread that we know nothing of may have called call_soon_threadsafe
-            if found or loop.wake_idlers():
+            found = self.real.select(0) if self.made is not None else []
+            if found or loop._ready or loop.wake_idlers():  # ready: a thread that we know nothing of has called call_soon_threadsafe
                 return found
             if timeout is not None:
                 loop.jump(timeout)
                 return []
             return self._wait_for_threads(loop)
+        loop.wakeable()
+        if loop._ready:
+            return []  # a thread was quicker than the pipe that it is to wake us by
         begin = time.monotonic()
         found = self.real.select(timeout)
         loop.jump(time.monotonic() - begin)
         return found
 
     def _wait_for_threads(self, loop: Any) -> list[tuple[selectors.SelectorKey, int]]:
-        found = self.real.select(PATIENCE) if threading.active_count() > 1 else []
-        if not found:
+        if threading.active_count() == 1:
+            loop.stall()
+        loop.wakeable()
+        found = self.real.select(0 if loop._ready else PATIENCE)
+        if not found and not loop._ready:
             loop.stall()
         return found
 
@@ -84,6 +108,9 @@ class _Virtual(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual
+
+    def wakeable(self) -> None:
+        """Called before the loop really waits: threads can wake it from now on."""
 
     def jump(self, seconds: float) -> None:
         """Let virtual time pass."""
@@ -114,7 +141,7 @@ class _Virtual(asyncio.SelectorEventLoop):
         waiting = [_waiting(task) for task in asyncio.all_tasks(self) if not task.done()]
         raise Stalled(sorted(waiting))
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         future = super().run_in_executor(executor, func, *args)
         self._jobs += 1
         future.add_done_callback(self._job_done)
@@ -122,6 +149,13 @@ class _Virtual(asyncio.SelectorEventLoop):
 
     def _job_done(self, _: object) -> None:
         self._jobs -= 1
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        self._jobs += 1  # a thread joins the others: its time limit is real time
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._jobs -= 1
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
         transport = await super()._make_subprocess_transport(*args, **kwargs)  # type: ignore[misc]
@@ -133,11 +167,31 @@ class _Virtual(asyncio.SelectorEventLoop):
 class VirtualLoop(_Virtual):
     """See the module. Its time, `loop.time()`, begins at 1000.0."""
 
+    # The pipe by which threads wake the loop; made when it first really waits (20 µs, and two files, that most never need).
+    _ssock: socket.socket | None = None
+    _csock: socket.socket | None = None
+
     def __init__(self) -> None:
         self._virtual = 1000.0
-        selector = _Selector(selectors.DefaultSelector())
+        selector = _Selector()
         super().__init__(selector)  # type: ignore[arg-type]
         self._begin(selector, self._virtual)
+
+    def _make_self_pipe(self) -> None: ...
+
+    def wakeable(self) -> None:
+        if self._csock is None:
+            super()._make_self_pipe()  # type: ignore[misc]
+            assert self._ssock is not None
+            self._own.add(self._ssock.fileno())
+
+    def _close_self_pipe(self) -> None:
+        if self._ssock is not None:
+            super()._close_self_pipe()  # type: ignore[misc]
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+        self.wakeable()
+        super().add_signal_handler(sig, callback, *args)
 
 
 @contextmanager
@@ -148,8 +202,9 @@ def virtual_time(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         return
     if not isinstance(loop, asyncio.SelectorEventLoop):
         raise RuntimeError(
-            f"virtual time needs asyncio's own event loop, whose waiting can be replaced. Got: {type(loop).__module__}.{type(loop).__name__}. "
-            "Run this test under asyncio's loop (under pytest-asyncio: its event_loop_policy fixture; with anyio: backend_options use_uvloop=False)"
+            "virtual time needs asyncio's own event loop, whose waiting can be replaced. "
+            f"Got: {type(loop).__module__}.{type(loop).__name__}. Run this test under asyncio's loop (under pytest-asyncio: its "
+            "event_loop_policy fixture; with anyio: backend_options use_uvloop=False)"
         )
     made: Any = loop
     kind, real = type(loop), made._selector
