@@ -7,7 +7,7 @@ Nothing in the runtime asks a chooser, so production pays nothing.
 * slice, burst: whether the run queue goes on, and with how many messages of a process.
 * inline: whether a call runs on its caller's stack. pause: whether it yields before.
 * bury: whether a death is told of now, or after others had their turn.
-* crash, kill, late, slow: faults, where they were asked for.
+* crash, kill, late, slow: faults, where they were asked for: see `_faults`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ from __future__ import annotations
 import asyncio
 import heapq
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, cast
 
-from beamish import Crash, _report
+from beamish import _report
 from beamish._runtime.node import BURST, MAX_DEPTH, Node
-from beamish._runtime.process import EXITING, IDLE, QUEUED, Process
+from beamish._runtime.process import QUEUED, Process
 from beamish._runtime.signals import SYSTEM
 from beamish.testing._choosers import Chooser
+from beamish.testing._faults import Faults, InjectedCrash as InjectedCrash
 from beamish.testing._virtual import VirtualLoop
-
-
-class InjectedCrash(Exception):
-    """A crash that the simulation caused."""
 
 
 class Trace:
@@ -40,6 +37,9 @@ class Trace:
 
     def add(self, line: str) -> None:
         self.lines.append(line)
+
+    def named(self, one: object) -> str | None:
+        return self._names.get(one)
 
     def name(self, one: object, kind: str) -> str:
         found = self._names.get(one)
@@ -57,12 +57,15 @@ class SimulatedLoop(VirtualLoop):
         self.chooser = chooser
         self.trace = trace
         self.steps = 0
+        self.between: Callable[[], None] | None = None  # called between two steps
 
     def _run_once(self) -> None:
         me = cast(Any, self)
         ready = me._ready
         if not ready or self.outside() or (me._scheduled and me._scheduled[0]._when <= self._virtual):
             self._poll(me)
+        if self.between is not None:
+            self.between()
         if ready:
             handle = self._pick(ready)
             if not handle._cancelled:
@@ -106,29 +109,38 @@ class SimulatedLoop(VirtualLoop):
     def _actor(self, handle: Any) -> Hashable:
         owner = getattr(handle._callback, "__self__", None)
         if isinstance(owner, asyncio.Task):
-            coro: Any = owner.get_coro()
-            return self.trace.name(owner, getattr(coro, "__qualname__", "task"))
+            coro: Any = cast(Any, owner).get_coro()
+            return self.trace.name(cast(Any, owner), getattr(coro, "__qualname__", "task").rpartition("<locals>.")[2])
         return "the run queue" if isinstance(owner, Node) else "the loop"
 
 
 class SimulatedNode(Node):
     """See the module."""
 
-    __slots__ = ("_limit", "chooser", "faults", "trace")
+    __slots__ = ("_limit", "_mailed", "chooser", "faults", "trace")
 
     def __init__(self, loop: SimulatedLoop, faults: frozenset[str] = frozenset()) -> None:
         self._limit = MAX_DEPTH
-        self.chooser, self.trace, self.faults = loop.chooser, loop.trace, faults
+        self._mailed = -1  # the step in which a call was sent by the mailbox: it looks at `limit` once more on its way
+        self.chooser, self.trace = loop.chooser, loop.trace
+        self.faults = Faults(self, faults) if faults else None
         super().__init__(loop)
         self.budget = 1 << 60  # never spent; `floor` above it has `spend` asked at every call
         self.floor = 1 << 61
+        if self.faults is not None and "kill" in faults:
+            loop.between = self.faults.kill_somebody
 
     # -- inline, pause
 
     @property
-    def limit(self) -> int:  # type: ignore[override]
+    def limit(self) -> int:
+        step = cast(SimulatedLoop, self.loop).steps
+        if self._mailed == step:
+            self._mailed = -1
+            return 0
         if self._limit and self.depth < MAX_DEPTH and self.chooser.choose("inline", ("on the stack", "by the mailbox")):
             self.trace.add("a call goes by the mailbox")
+            self._mailed = step
             return 0
         return self._limit
 
@@ -176,23 +188,13 @@ class SimulatedNode(Node):
     def _turn(self, process: Process) -> None:
         if process.status != QUEUED:
             return
-        if "crash" in self.faults and process.record is not None and process.mbox and self.chooser.choose("crash", ("no", "yes")):
-            self._crash(process)
-        many = self.chooser.choose("burst", ("many", "one"))
         mail = getattr(process, "mbox", None)
+        if self.faults is not None and mail and self.faults.strike(process):
+            return
+        many = self.chooser.choose("burst", ("many", "one"))
         if mail:
             self.trace.add(f"{self.label(process)} handles {self.shown(mail[0])}{'' if many else ' …'}")
         process.drain(1 if many else BURST)
-
-    def _crash(self, process: Process) -> None:
-        mail: Any = process.mbox
-        _, _, _, client = mail.popleft()
-
-        def crash(_: Process) -> None:
-            raise InjectedCrash
-
-        mail.appendleft((SYSTEM, crash, None, client))
-        self.trace.add(f"{self.label(process)} is made to crash")
 
     def shown(self, entry: Any) -> str:
         """An entry of a mailbox, without addresses of memory: the same in every run."""
@@ -203,7 +205,9 @@ class SimulatedNode(Node):
     def label(self, process: Any) -> str:
         if not isinstance(process, Process):
             return "a waiting caller"
-        return process.name if isinstance(process.name, str) else self.trace.name(process, type(process.label()).__name__)
+        if type(process.name) is str:
+            return process.name
+        return self.trace.named(process) or self.trace.name(process, type(process.label()).__name__)
 
     # -- bury
 
