@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import inspect
 from typing import Any
 
 import pytest
 
 from beamish.testing import ManualClock, World
+
+if not any(one.name == "beamish" for one in importlib.metadata.entry_points(group="pytest11")):
+    pytest_plugins = ["_beamish_pytest"]  # an environment that was made before there was a plugin
 
 
 @pytest.fixture
@@ -35,8 +39,8 @@ def world(request: pytest.FixtureRequest, inline: bool) -> World:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
+    if not inspect.iscoroutinefunction(pyfuncitem.obj) or "beamish" in pyfuncitem.fixturenames:
+        return None  # a plain test, or the plugin's
     names = pyfuncitem._fixtureinfo.argnames
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
     found = pyfuncitem.funcargs.get("world")

@@ -1,119 +1,26 @@
-"""First fixtures for testing servers: a fresh world for each test, a clock that is moved by hand, crashes as values.
+"""Testing servers: no test sleeps, and none leaves anything behind. docs/testing.md tells it by example.
 
-    async with world(clock=ManualClock()) as w:
-        cache = await w.start_supervised(SearchCache("cache").child_spec(limit=2))
-        await w.clock.advance(60.0)
+With pytest there is nothing to set up: the fixture `beamish` (a `Kit`) gives each test a world of its own, in virtual time.
 
-Nothing here sleeps: time passes when the test says so, and `settle` lets everything run that can.
+    async def test_a_minute_passes(beamish: Kit) -> None:
+        clicks = await beamish.start_supervised(Clicks("clicks").child_spec())
+        await beamish.clock.advance(60.0)
+
+`simulate` runs a test under many interleavings. `world`, a `ManualClock` and `settle` are the parts, for those who want them apart.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from beamish._runtime.clock import ManualClock as ManualClock, settle as settle
+from beamish.testing._captures import Heard as Heard, capture_crashes as capture_crashes, capture_telemetry as capture_telemetry
+from beamish.testing._kit import Kit as Kit
+from beamish.testing._patterns import like as like, matches as matches
+from beamish.testing._scene import Crashed as Crashed, Failure as Failure, LeftBehind as LeftBehind, Signalled as Signalled
+from beamish.testing._simulate import simulate as simulate
+from beamish.testing._virtual import Stalled as Stalled, VirtualLoop as VirtualLoop, virtual_time as virtual_time
+from beamish.testing._world import World as World, world as world
 
-from beamish import SHUTDOWN, CallExit, ChildSpec, NotFound, Supervisor, stop
-from beamish._runtime.clock import Clock, ManualClock, settle as settle
-from beamish._runtime.node import NODES, Node, here_key
-
-R = TypeVar("R")
-
-__all__ = ["ManualClock", "World", "capture_crashes", "settle", "world"]
-
-
-class World:
-    """A fresh node on the running loop. At the end its trees are stopped; a process or timer that is left is a failure."""
-
-    def __init__(
-        self, clock: Clock | None = None, *, inline: bool = True, check_leaks: bool = True, node: Callable[[], Node] | None = None
-    ) -> None:
-        self._clock = clock
-        self._make_node = node
-        self._inline = inline
-        self._check_leaks = check_leaks
-        self._supervisor: Supervisor | None = None
-
-    @property
-    def clock(self) -> ManualClock:
-        """The clock moved by hand: `await world.clock.advance(60.0)`."""
-        if not isinstance(self._clock, ManualClock):
-            raise RuntimeError("this world runs on the loop's own time; make it with world(clock=ManualClock())")
-        return self._clock
-
-    async def __aenter__(self) -> Self:
-        self._before = NODES.pop(here_key(), None)
-        self.node = Node(asyncio.get_running_loop(), self._clock, inline=self._inline) if self._make_node is None else self._make_node()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._supervisor is not None:
-            try:
-                await stop(self._supervisor, SHUTDOWN)
-            except CallExit:
-                pass  # it gave up during the test, which then has seen that
-        await settle()
-        left = [
-            process.label() for process in self.node.procs if process is not self.node.root and process not in self.node.adopted.values()
-        ]
-        timers = len(self.node.wheel)
-        self.node.keeper.cancel()
-        await asyncio.gather(self.node.keeper, return_exceptions=True)
-        NODES.pop(here_key(), None)
-        if self._before is not None:
-            NODES[here_key()] = self._before
-        if error is None and self._check_leaks and (left or timers):
-            raise AssertionError(f"left behind by the test: processes {left}, {timers} timers")
-
-    async def start_supervised(self, spec: ChildSpec[R]) -> R:
-        """Start a server under the test's own supervisor (which never gives up); stopped after the test, last one first."""
-        if self._supervisor is None:
-            self._supervisor = await Supervisor.start_link([], max_restarts=1_000_000)
-        return cast(R, await self._supervisor.start_child(spec))
-
-    async def stop_supervised(self, id: Any) -> None:
-        """Stop a server that `start_supervised` started, and forget it."""
-        if self._supervisor is None:
-            raise LookupError(f"nothing was started, so there is no {id!r} to stop")
-        await self._supervisor.terminate_child(id)
-        try:
-            await self._supervisor.delete_child(id)
-        except NotFound:
-            pass  # a temporary child is forgotten as soon as it is stopped
-
-
-def world(clock: Clock | None = None, *, inline: bool = True, check_leaks: bool = True) -> World:
-    """`async with world() as w:` see the module. `inline=False` sends every call through the mailbox."""
-    return World(clock, inline=inline, check_leaks=check_leaks)
-
-
-@contextmanager
-def capture_crashes() -> Iterator[list[logging.LogRecord]]:
-    """Collect the crash and supervisor reports of a block instead of logging them: records with `.reason` and `.server`.
-
-    A supervised server that crashes makes two: its own, by the logger "beamish.gen_server" (with `.last_message`, `.state`,
-    `.client`), and its supervisor's child_terminated, by "beamish.supervisor".
-
-        with capture_crashes() as reports:
-            ...
-        crashes = [one for one in reports if one.name == "beamish.gen_server"]
-        assert [type(one.reason.error) for one in crashes] == [ZeroDivisionError]
-    """
-    found: list[logging.LogRecord] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record)
-
-    logger = logging.getLogger("beamish")
-    handler, propagate = Collect(logging.ERROR), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+__all__ = [
+    "Crashed", "Failure", "Heard", "Kit", "LeftBehind", "ManualClock", "Signalled", "Stalled", "VirtualLoop", "World", "capture_crashes",
+    "capture_telemetry", "like", "matches", "settle", "simulate", "virtual_time", "world",
+]  # fmt: skip

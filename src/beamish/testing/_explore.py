@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from beamish._runtime.node import Node
 from beamish._runtime.process import QUEUED, Entry, Process, TaskProcess
-from beamish.testing import World
+from beamish.testing._world import World
 from beamish.testing._choosers import Plain
 from beamish.testing._simulated import SimulatedLoop, SimulatedNode, Trace
 

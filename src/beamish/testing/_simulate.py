@@ -21,10 +21,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec
 
-from beamish.testing import World
-from beamish.testing._explore import Guided, explore, explored
 from beamish.testing._choosers import Chooser, Pct, Plain, Pos, Random, Recorder, Tape
+from beamish.testing._explore import Guided, explore, explored
+from beamish.testing._kit import Kit
 from beamish.testing._simulated import SimulatedLoop, SimulatedNode, Trace
+from beamish.testing._world import World
 
 P = ParamSpec("P")
 
@@ -106,8 +107,12 @@ def simulate(
         @functools.wraps(test)
         def simulated(*args: P.args, **kwargs: P.kwargs) -> None:
             async def once(world: World) -> None:
-                given: dict[str, Any] = {key: world if key in ("world", "beamish") else value for key, value in kwargs.items()}
-                await test(*args, **given)
+                given: dict[str, Any] = {**kwargs, "world": world} if "world" in kwargs else dict(kwargs)
+                if "beamish" not in kwargs:
+                    await test(*args, **given)
+                    return
+                async with Kit(world) as given["beamish"]:
+                    await test(*args, **given)
 
             campaign = Campaign(test.__qualname__, once, frozenset(faults), strategy)
             if replayed is not None:

@@ -1,0 +1,76 @@
+"""What the pytest plugin does for a test that uses the fixture `beamish`; imported when there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from beamish.testing._kit import Kit
+from beamish.testing._scene import Failure
+from beamish.testing._virtual import VirtualLoop
+
+MARKER = "beamish_real_time"
+
+
+def kit(item: Any) -> Iterator[Kit]:
+    """The fixture's value. What an async fixture has begun for a plain test, which nobody has ended, is ended here."""
+    found = Kit(real_time=_real_time(item))
+    yield found
+    found.close()
+
+
+def _real_time(item: Any) -> bool:
+    marker = item.get_closest_marker(MARKER)
+    if marker is None:
+        return False
+    reason = marker.kwargs.get("reason", marker.args[0] if marker.args else None)
+    if not isinstance(reason, str) or not reason:
+        raise pytest.UsageError(f'{item.nodeid}: {MARKER} takes the reason: @pytest.mark.{MARKER}("measures a real socket")')
+    return True
+
+
+def prepare(item: Any) -> None:
+    """Put the test into its world, inside whatever plugin will run it: before that plugin takes the function."""
+    test = getattr(item, "obj", None)
+    if not inspect.iscoroutinefunction(test) or hasattr(test, "beamish_test"):
+        return
+
+    @functools.wraps(test)
+    async def played(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        found = item.funcargs.get("beamish")
+        if not isinstance(found, Kit):  # another fixture of that name
+            return await test(*args, **kwargs)
+        try:
+            return await found.play(lambda: test(*args, **kwargs))
+        except Failure as failure:
+            if failure.__traceback__ is not None and _is_in(test, failure):
+                raise
+            raise pytest.fail.Exception(str(failure), pytrace=False) from None  # no line of the test is to blame
+
+    vars(played)["beamish_test"] = test
+    item.obj = played
+
+
+def _is_in(test: Any, failure: Failure) -> bool:
+    """Whether the traceback goes through the test."""
+    code = getattr(inspect.unwrap(test), "__code__", None)
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(failure.__traceback__))
+
+
+def run(item: Any) -> bool | None:
+    """Run an `async def` test that no other plugin runs."""
+    __tracebackhide__ = True
+    test = item.obj
+    if not hasattr(test, "beamish_test"):
+        return None
+    arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+    with asyncio.Runner(loop_factory=None if _real_time(item) else VirtualLoop) as runner:
+        runner.run(test(**arguments))
+    return True
