@@ -274,16 +274,23 @@ async def _looked(predicate: Callable[[], Any]) -> tuple[Any, AssertionError | N
 # --- crashes ----------------------------------------------------------------------------------------------------------
 
 
-def _raiser(error: object) -> Callable[[Process], None]:
-    made: Any = RuntimeError if error is None else error
-    if isinstance(made, type) and issubclass(made, Exception):
-        made = made("crashed by its test")
-    raised = made if isinstance(made, Exception) else Exit(made)
+def _raiser(error: Any) -> Callable[[Process], None]:
+    raised = _made(error)
 
     def crash(_: Process) -> None:
         raise raised
 
     return crash
+
+
+def _made(error: Any) -> Exception:
+    if error is None:
+        return RuntimeError("crashed by its test")
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, type) and issubclass(cast(Any, error), Exception):
+        return cast(Exception, error("crashed by its test"))
+    return Exit(error)
 
 
 async def _settled(supervisor: Process) -> None:

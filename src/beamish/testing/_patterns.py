@@ -76,7 +76,7 @@ def miss(pattern: Any, value: Any, path: str = "") -> Miss | None:
     if isinstance(pattern, tuple | list):
         return _unlike_sequence(cast("Sequence[Any]", pattern), value, path)
     if isinstance(pattern, Mapping):
-        return _unlike_mapping(pattern, value, path)
+        return _unlike_mapping(pattern, value, path)  # pyright: ignore[reportUnknownArgumentType]
     if dataclasses.is_dataclass(pattern):
         return _unlike_dataclass(pattern, value, path)
     if isinstance(pattern, types.GenericAlias) or not callable(pattern):
