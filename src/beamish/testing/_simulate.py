@@ -61,14 +61,16 @@ def run_once(test: Callable[[World], Awaitable[object]], chooser: Chooser, fault
         async with world:
             await test(world)
 
-    error: BaseException | None = None
+    run = Run(None, recorder.answers, recorder.sizes, trace.lines)
     try:
         loop.run_until_complete(body())
     except Exception as raised:
-        error = raised
+        # What is left to end is no part of the run: it is cancelled in no order that another Python would keep.
+        run = Run(raised, list(recorder.answers), list(recorder.sizes), list(trace.lines))
+        recorder.inner = Plain()
     finally:
         finish(loop)
-    return Run(error, recorder.answers, recorder.sizes, trace.lines)
+    return run
 
 
 def finish(loop: SimulatedLoop) -> None:

@@ -2,8 +2,8 @@
 
 Nothing in the runtime asks a chooser, so production pays nothing.
 
-* run: whose step is next, among those ready in the loop. An actor is a task, a node's run queue, or everything else; the steps of one
-  actor keep their order, so the order of messages between two processes is never broken.
+* run: whose step is next, among those ready in the loop. An actor is a task, a node's run queue, a timer that is due, or everything else;
+  the steps of one actor keep their order, so the order of messages between two processes is never broken.
 * slice, burst: whether the run queue goes on, and with how many messages of a process.
 * inline: whether a call runs on its caller's stack. pause: whether it yields before.
 * bury: whether a death is told of now, or after others had their turn.
@@ -111,6 +111,8 @@ class SimulatedLoop(VirtualLoop):
         if isinstance(owner, asyncio.Task):
             coro: Any = cast(Any, owner).get_coro()
             return self.trace.name(cast(Any, owner), getattr(coro, "__qualname__", "task").rpartition("<locals>.")[2])
+        if type(handle) is asyncio.TimerHandle:
+            return self.trace.name(handle, "a timer")
         return "the run queue" if isinstance(owner, Node) else "the loop"
 
 
