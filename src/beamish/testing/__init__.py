@@ -13,7 +13,15 @@ from __future__ import annotations
 
 from beamish._runtime.clock import ManualClock as ManualClock, settle as settle
 from beamish.testing._captures import Heard as Heard, capture_crashes as capture_crashes, capture_telemetry as capture_telemetry
+from beamish.testing._handle import Handled as Handled, NoProcessHere as NoProcessHere, handle as handle, handle_async as handle_async
+from beamish.testing._history import CRASHED as CRASHED, History as History, Operation as Operation, Raised as Raised
 from beamish.testing._kit import Kit as Kit
+from beamish.testing._linearizable import (
+    Model as Model,
+    NotLinearizable as NotLinearizable,
+    Undecided as Undecided,
+    linearizable as linearizable,
+)
 from beamish.testing._patterns import like as like, matches as matches
 from beamish.testing._scene import Crashed as Crashed, Failure as Failure, LeftBehind as LeftBehind, Signalled as Signalled
 from beamish.testing._simulate import simulate as simulate
@@ -21,6 +29,7 @@ from beamish.testing._virtual import Stalled as Stalled, VirtualLoop as VirtualL
 from beamish.testing._world import World as World, world as world
 
 __all__ = [
-    "Crashed", "Failure", "Heard", "Kit", "LeftBehind", "ManualClock", "Signalled", "Stalled", "VirtualLoop", "World", "capture_crashes",
-    "capture_telemetry", "like", "matches", "settle", "simulate", "virtual_time", "world",
+    "CRASHED", "Crashed", "Failure", "Handled", "Heard", "History", "Kit", "LeftBehind", "ManualClock", "Model", "NoProcessHere",
+    "NotLinearizable", "Operation", "Raised", "Signalled", "Stalled", "Undecided", "VirtualLoop", "World", "capture_crashes",
+    "capture_telemetry", "handle", "handle_async", "like", "linearizable", "matches", "settle", "simulate", "virtual_time", "world",
 ]  # fmt: skip

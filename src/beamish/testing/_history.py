@@ -1,0 +1,238 @@
+"""What the clients of a server saw: who asked what, when it was answered, and with what. For `linearizable`.
+
+    with History(cache) as history:             # told of the cache's ends, which lose its state
+        await history.call("ann", cache.fetch, "otp")
+        history.cast("ann", cache.cache, "otp", pages)
+
+An operation has taken effect at one moment between `begin` and `end`, or, where nobody can know, perhaps not at all: a call that timed out
+(it may happen any time later), one whose server ended (before the caller heard of that, or never), a cast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from beamish import (
+    CallingSelf,
+    CallTimeout,
+    Deadlock,
+    NoProcess,
+    Overloaded,
+    Request,
+    ServerDown,
+    WrongLoop,
+    WrongServer,
+    telemetry,
+)
+from beamish._address import Address
+from beamish._runtime.node import NODES, here_key
+from beamish.errors import short
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ENDED = "beamish.process.stop"
+#: What says that a request never reached the server.
+_NOT_ASKED = (NoProcess, Overloaded, WrongServer, WrongLoop, CallingSelf, Deadlock)
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The reply of a call that raised an error of the server's face. A model replies `Raised(AlreadyRegistered)` in turn."""
+
+    kind: type[BaseException]
+
+
+#: The request that stands for the end of the server in a history: `Model.crashed` says what becomes of the state.
+CRASHED = Request("crashed")
+
+
+class Unknown:
+    """The reply of an operation that had none."""
+
+    def __repr__(self) -> str:
+        return "?"
+
+
+UNKNOWN: Any = Unknown()
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """What a client did. `begin` and `end` are the order of the moments, not times."""
+
+    client: Hashable
+    request: Request
+    begin: float
+    end: float = inf
+    reply: Any = UNKNOWN
+    certain: bool = False
+    """Whether it has taken effect for sure; else perhaps, by `end` at the latest."""
+    server: object = None
+    waiting: bool = True
+    """Whether the client has heard nothing yet."""
+    cast: bool = False
+
+    def __str__(self) -> str:
+        """`fetch('otp') → None`"""
+        args = [short(one) for one in self.request.args] + [f"{key}={short(one)}" for key, one in self.request.kwargs.items()]
+        asked = f"{self.request.name}({', '.join(args)})" if self.request is not CRASHED else "crashed"
+        if self.certain:
+            return asked if self.request is CRASHED else f"{asked} → {short(self.reply)}"
+        return f"{asked} → ?"
+
+
+class History:
+    """Records operations. As a context manager it hears of the ends of the `servers` that it is given too."""
+
+    def __init__(self, *servers: Address) -> None:
+        self.servers = servers
+        self.operations: list[Operation] = []
+        self._moment = 0
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self.operations)
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    # -- by hand
+
+    def invoke(self, client: Hashable, name: str, *args: Any, **kwargs: Any) -> Operation:
+        """An operation begins that something else carries out; `complete` or `fail` it."""
+        return self._begin(client, Request(name, args, kwargs), None)
+
+    def complete(self, operation: Operation, reply: Any) -> None:
+        """It was answered."""
+        end = self._over(operation)
+        operation.end, operation.reply, operation.certain = end, reply, True
+        for one in self.operations:  # mail keeps its order: what this client has cast before is handled by now, or lost
+            if (
+                one.cast
+                and one.end == inf
+                and one.begin < operation.begin
+                and one.client == operation.client
+                and self._same(one, operation)
+            ):
+                one.end = end
+
+    def give_up(self, operation: Operation, *, over: bool = False) -> None:
+        """It has no answer, and may take effect any time yet. `over`: its server has ended, so what it has not done it never will."""
+        end: float = self._over(operation)
+        if over:
+            ends = [
+                one.end for one in self.operations if one.request is CRASHED and one.end > operation.begin and self._same(one, operation)
+            ]
+            operation.end = max(ends) - 0.5 if ends else end  # nothing that has died does anything after
+
+    def forget(self, operation: Operation) -> None:
+        """It never reached the server."""
+        self.operations.remove(operation)
+
+    def crashed(self, server: object = None) -> None:
+        """The server has ended, and with it what it was to do."""
+        now = self._now()
+        ended = Operation("the server", CRASHED, now, now, None, True, server, waiting=False)
+        for one in self.operations:
+            if not one.waiting and one.end == inf and self._same(one, ended):
+                one.end = now - 0.5  # before it
+        self.operations.append(ended)
+
+    def _begin(self, client: Hashable, request: Request, server: object) -> Operation:
+        operation = Operation(client, request, self._now(), server=server)
+        self.operations.append(operation)
+        return operation
+
+    def _over(self, operation: Operation) -> int:
+        if not operation.waiting:
+            raise ValueError(f"{operation.client!r} has heard of {operation} already")
+        operation.waiting = False
+        return self._now()
+
+    def _now(self) -> int:
+        self._moment += 1
+        return self._moment
+
+    @staticmethod
+    def _same(one: Operation, other: Operation) -> bool:
+        return one.server is None or other.server is None or one.server == other.server
+
+    # -- around calls
+
+    async def call(self, client: Hashable, method: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`await history.call("ann", cache.fetch, "otp")`: what `await cache.fetch("otp")` gives, or raises, on the record."""
+        operation = self._begin(client, Request(_name(method), args, kwargs), _server(method))
+        try:
+            reply = await method(*args, **kwargs)
+        except BaseException as error:
+            self._raised(operation, error)
+            raise
+        self.complete(operation, reply)
+        return reply
+
+    def do(self, client: Hashable, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The same for a method that is not awaited and gives its reply at once: `history.do("ann", registry.lookup, "key")`."""
+        operation = self._begin(client, Request(_name(method), args, kwargs), _server(method))
+        try:
+            reply = method(*args, **kwargs)
+        except BaseException as error:
+            self._raised(operation, error)
+            raise
+        if isinstance(reply, Awaitable):
+            _close(reply)
+            self.forget(operation)
+            raise TypeError(f"{_name(method)} is awaited: await history.call({client!r}, …)")
+        self.complete(operation, reply)
+        return reply
+
+    def cast(self, client: Hashable, method: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """The same for a cast: it takes effect any time later, or never when the server ends before."""
+        operation = self._begin(client, Request(_name(method), args, kwargs), _server(method))
+        operation.cast = True
+        try:
+            method(*args, **kwargs)
+        except BaseException:
+            self.forget(operation)
+            raise
+        operation.waiting = False
+
+    def _raised(self, operation: Operation, error: BaseException) -> None:
+        if isinstance(error, _NOT_ASKED):
+            self.forget(operation)
+        elif isinstance(error, ServerDown):
+            self.give_up(operation, over=True)
+        elif isinstance(error, CallTimeout) or not isinstance(error, Exception):
+            self.give_up(operation)
+        else:
+            self.complete(operation, Raised(type(error)))
+
+    # -- ends of servers
+
+    def __enter__(self) -> Self:
+        self._node = NODES.get(here_key())
+        telemetry.attach(self, _ENDED, self._ended, None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        telemetry.detach(self)
+
+    def _ended(self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any], config: object) -> None:
+        if metadata["server"] in self.servers and NODES.get(here_key()) is self._node:
+            self.crashed(metadata["server"])
+
+
+def _server(method: Any) -> object:
+    return getattr(method, "__self__", None)
+
+
+def _name(method: Any) -> str:
+    return str(getattr(method, "__name__", method))
+
+
+def _close(reply: Any) -> None:
+    if hasattr(reply, "close"):
+        reply.close()

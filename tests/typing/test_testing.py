@@ -1,0 +1,72 @@
+"""What the testing kit gives, under mypy --strict and pyright strict. Checked, not run (but importable)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_type
+
+from beamish import Answer, Client, GenServer, Message, NoReply, Reply, Stop, call, cast
+from beamish.servers import SearchCache
+from beamish.servers._entries import Entries
+from beamish.testing import Handled, handle, handle_async
+
+
+@dataclass(frozen=True)
+class Size(Message[int]):
+    unit: str = "entries"
+
+
+class Shop(GenServer[dict[str, int]]):
+    @call
+    def price(self, state: dict[str, int], item: str, *, default: int = 0) -> int:
+        return state.get(item, default)
+
+    @call
+    def reserve(self, state: dict[str, int], item: str) -> Answer[bool]:
+        return NoReply() if item in state else Reply(True, state={**state, item: 1})
+
+    @call
+    async def order(self, state: dict[str, int], item: str) -> list[str]:
+        return [item]
+
+    @cast
+    def put(self, state: dict[str, int], item: str, price: int) -> None:
+        state[item] = price
+
+    def handle_call(self, state: dict[str, int], request: object, client: Client) -> object:
+        return len(state)
+
+    def handle_info(self, state: dict[str, int], message: object) -> None: ...
+
+
+def handling(state: dict[str, int], entries: Entries[str, bytes]) -> None:
+    reply, after = handle(Shop.price, state, "tea", default=1)
+    assert_type(reply, int)
+    assert_type(after, dict[str, int])
+
+    handled = handle(Shop.reserve, state, "tea")
+    assert_type(handled, Handled[bool, dict[str, int]])
+    assert_type(handled.reply, bool)
+    assert_type(handled.answer, Reply[bool] | NoReply | Stop[bool])
+    assert_type(handled.later(), bool)
+
+    assert_type(handle(Shop.put, state, "tea", 3), Handled[None, dict[str, int]])
+    assert_type(handle(Shop.put, state, item="tea", price=3), Handled[None, dict[str, int]])
+    assert_type(handle(Shop.handle_info, state, "tick"), Handled[None, dict[str, int]])
+    assert_type(handle(Shop.handle_call, state, Size()), Handled[int, dict[str, int]])
+    assert_type(handle(Shop("shop").price, state, "tea"), Handled[int, dict[str, int]])
+    assert_type(handle(Shop("shop").put, state, "tea", 1), Handled[None, dict[str, int]])
+
+    found, kept = handle(SearchCache[str, bytes].fetch, entries, "otp")
+    assert_type(found, bytes | None)
+    assert_type(kept, Entries[str, bytes])
+
+    handle(Shop.price, state, 1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
+    handle(Shop.price, state)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    handle(Shop.put, state, "tea")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
+
+
+async def awaiting(state: dict[str, int]) -> None:
+    reply, after = await handle_async(Shop.order, state, "tea")
+    assert_type(reply, list[str])
+    assert_type(after, dict[str, int])
