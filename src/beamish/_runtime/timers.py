@@ -55,7 +55,7 @@ class Wheel:
     def arm(self, when: float, fire: Callable[[Timer], None], target: Any = None, message: Any = None) -> Timer:
         timer = Timer()
         timer.when, timer.fire, timer.target, timer.message = when, fire, target, message
-        timer.tick = tick = math.ceil(when * 1000)
+        timer.tick = tick = math.ceil(when * 1000 - 1e-6)
         bucket = self._buckets.get(tick)
         if bucket is None:
             self._insert(timer)
@@ -71,7 +71,7 @@ class Wheel:
         self._insert(timer)
 
     def _insert(self, timer: Timer) -> None:
-        timer.tick = tick = math.ceil(timer.when * 1000)  # rounded up: a timer is never early
+        timer.tick = tick = math.ceil(timer.when * 1000 - 1e-6)  # rounded up: a timer is never early, but for a nanosecond of float dust
         bucket = self._buckets.get(tick)
         if bucket is not None:
             bucket.append(timer)

@@ -1,7 +1,7 @@
 """Every interleaving of a small test that can make a difference: `@simulate(exhaustive=True)`.
 
-Stateless model checking with dynamic partial-order reduction (Flanagan and Godefroid, POPL 2005) and sleep sets (Godefroid, 1996). A step is
-what one actor does at a time: a task until it awaits, a process with one message. Two steps commute unless they touch the same process
+Stateless model checking with dynamic partial-order reduction (Flanagan and Godefroid, POPL 2005) and sleep sets (Godefroid, 1996). A step
+is what one actor does at a time: a task until it awaits, a process with one message. Two steps commute unless they touch the same process
 or the same name; only the order of those that do not is tried both ways. What a test keeps outside of processes is not seen: keep what
 matters in servers.
 """
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from beamish._runtime.node import Node
 from beamish._runtime.process import QUEUED, Entry, Process, TaskProcess
-from beamish.testing._world import World
 from beamish.testing._choosers import Plain
 from beamish.testing._simulated import SimulatedLoop, SimulatedNode, Trace
+from beamish.testing._world import World
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -229,7 +229,7 @@ class ExploredNode(SimulatedNode):
             self.touch(("state", self.label(process)))
 
     @property
-    def limit(self) -> int:  # type: ignore[override]
+    def limit(self) -> int:
         return 0
 
     @limit.setter
@@ -249,7 +249,20 @@ class ExploredNode(SimulatedNode):
         return True
 
     def bury(self) -> None:
-        Node.bury(self)
+        """A death is told of in a step of its own: others may come before it."""
+        self.burying = True
+        self.loop.call_soon(_Burial(self).take)
+
+
+class _Burial:
+    __slots__ = ("node",)
+
+    def __init__(self, node: ExploredNode) -> None:
+        self.node = node
+
+    def take(self) -> None:
+        self.node.touch(EVERYTHING)
+        Node.bury(self.node)
 
 
 class _Turn:
@@ -305,7 +318,7 @@ class ExploredLoop(SimulatedLoop):
         owner = getattr(handle._callback, "__self__", None)
         if isinstance(owner, _Turn):
             return self.node.label(owner.process) if self.node is not None else "the run queue"
-        return super()._actor(handle)
+        return "the telling of a death" if isinstance(owner, _Burial) else super()._actor(handle)
 
 
 @contextmanager

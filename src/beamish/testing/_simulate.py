@@ -92,8 +92,8 @@ def simulate(
     """Run an `async def` test under `seeds` interleavings.
 
     * `strategy`: "random", "pct", "fair_pct", "pos", "deepening" (fewest deviations first), or "mixed": the first four in turn.
-    * `faults`: what may go wrong besides: "crash" (a handler of a supervised server raises), "kill" (a supervised process is killed), "late"
-      (a waiting call times out), "slow" (a server's turn comes after some seconds). At points that the strategy chooses.
+    * `faults`: what may go wrong besides: "crash" (a handler of a supervised server raises), "kill" (a supervised process is killed),
+      "late" (a waiting call times out), "slow" (a server's turn comes after some seconds). At points that the strategy chooses.
     * `exhaustive`: instead, every interleaving that can make a difference: what is done to different processes commutes, and is tried in
       one order only. Stops at `bound` runs, and says so.
 

@@ -13,6 +13,7 @@ only listens is not waited for: a connection to it is.
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import socket
 import threading
@@ -23,6 +24,7 @@ from typing import Any
 
 #: Seconds that a loop with nothing to do waits for a thread to wake it, before it says that nothing can ever happen.
 PATIENCE = 5.0
+_ASYNCIO = os.path.dirname(asyncio.__file__)
 
 
 class Stalled(RuntimeError):
@@ -73,6 +75,9 @@ class _Selector:
         loop.wakeable()
         if loop._ready:
             return []  # a thread was quicker than the pipe that it is to wake us by
+        found = self.real.select(0)
+        if found or (not loop._jobs and loop.wake_idlers()):  # a connection nothing comes from keeps nobody who waits for idleness
+            return found
         begin = time.monotonic()
         found = self.real.select(timeout)
         loop.jump(time.monotonic() - begin)
@@ -138,7 +143,7 @@ class _Virtual(asyncio.SelectorEventLoop):
 
     def stall(self) -> None:
         """Nothing can ever happen: end whoever runs the loop with an error that says who waits for what."""
-        waiting = [_waiting(task) for task in asyncio.all_tasks(self) if not task.done()]
+        waiting = [_waiting(task) for task in asyncio.all_tasks(self) if not task.done() and task.get_name() != "beamish-keeper"]
         raise Stalled(sorted(waiting))
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
@@ -239,6 +244,13 @@ def _listens(file: Any) -> bool:
 
 
 def _waiting(task: asyncio.Task[Any]) -> str:
-    frames = task.get_stack(limit=1)
-    where = f" at {frames[-1].f_code.co_filename}:{frames[-1].f_lineno} in {frames[-1].f_code.co_name}" if frames else ""
+    """A task, and the innermost line of its own that waits: not one of asyncio's."""
+    coro: Any = task.get_coro()
+    frame = None
+    while coro is not None:
+        here = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
+        if here is not None and not here.f_code.co_filename.startswith(_ASYNCIO):
+            frame = here
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
+    where = "" if frame is None else f" at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
     return f"{task.get_name()}{where}"
