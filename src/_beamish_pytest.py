@@ -7,7 +7,6 @@ of pytest, before coverage measures, and Beamish only by a test that uses it. `-
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,11 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def beamish(request: pytest.FixtureRequest) -> Iterator[Kit]:
+def beamish(request: pytest.FixtureRequest) -> Kit:
     """A fresh world of processes for this test, in virtual time: start_supervised, assert_receive, crash, clock, …"""
     from beamish.testing import _item
 
-    yield from _item.kit(request.node)
+    return _item.kit(request.node)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -63,11 +62,16 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
     return None
 
 
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    simulate: Any = sys.modules.get(_SIMULATE)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: Any) -> None:
+    simulate = sys.modules.get(_SIMULATE)
     if simulate is not None and simulate.summaries:
         item.user_properties.extend((_PROPERTY, one) for one in simulate.summaries)  # a report brings them from xdist's workers too
         simulate.summaries.clear()
+    if "beamish" in getattr(item, "fixturenames", ()):
+        from beamish.testing import _item
+
+        _item.finish(item)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

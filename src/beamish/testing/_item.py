@@ -6,7 +6,6 @@ import asyncio
 import functools
 import inspect
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,11 +17,9 @@ from beamish.testing._virtual import VirtualLoop
 MARKER = "beamish_real_time"
 
 
-def kit(item: Any) -> Iterator[Kit]:
-    """The fixture's value. What an async fixture has begun for a plain test, which nobody has ended, is ended here."""
-    found = Kit(real_time=_real_time(item))
-    yield found
-    found.close()
+def kit(item: Any) -> Kit:
+    """The fixture's value."""
+    return Kit(real_time=_real_time(item))
 
 
 def _real_time(item: Any) -> bool:
@@ -68,9 +65,16 @@ def run(item: Any) -> bool | None:
     """Run an `async def` test that no other plugin runs."""
     __tracebackhide__ = True
     test = item.obj
-    if not hasattr(test, "beamish_test"):
+    if not (hasattr(test, "beamish_test") and inspect.iscoroutinefunction(test)):
         return None
     arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
     with asyncio.Runner(loop_factory=None if _real_time(item) else VirtualLoop) as runner:
         runner.run(test(**arguments))
     return True
+
+
+def finish(item: Any) -> None:
+    """After the test, and before the fixtures end: what an async fixture has begun for a plain test, which has no end of its own."""
+    found = getattr(item, "funcargs", {}).get("beamish")
+    if isinstance(found, Kit):
+        found.close()

@@ -77,7 +77,9 @@ class Kit:
         if scene is None:
             return
         if scene.loop.is_closed():
-            raise RuntimeError("a fixture used `beamish`, and its event loop was closed before what it had started could be stopped")
+            raise RuntimeError(
+                "a fixture used `beamish` on an event loop that was closed before the test ended: nothing could be stopped there"
+            )
         failure = scene.loop.run_until_complete(scene.end(None))
         if failure is not None:
             raise failure
@@ -261,6 +263,9 @@ class KitClock:
         await quiet(scene.loop)
         await asyncio.sleep(seconds)
         await quiet(scene.loop)
+        if scene.overdue():
+            await asyncio.sleep(0.001)
+            await quiet(scene.loop)
 
 
 async def _looked(predicate: Callable[[], Any]) -> tuple[Any, AssertionError | None]:

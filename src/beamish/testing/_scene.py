@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -46,6 +47,7 @@ class Scene:
         self._time = contextlib.ExitStack()
         if self.virtual:
             self._time.enter_context(virtual_time(loop))
+            _round(loop)
         self._tasks = asyncio.all_tasks(loop)  # those of whoever runs the test
         self._handles = _scheduled(loop)
         self._own_world = world is None
@@ -59,12 +61,18 @@ class Scene:
         self._test: Process | None = None
         self._task: asyncio.Task[Any] | None = None
 
+    def overdue(self) -> bool:
+        """Whether a timer is due that waits for the next tick: the runtime's wheel turns by milliseconds."""
+        now = self.loop.time() + 1e-9
+        return any(timer.when <= now for timer in _armed(self.node))
+
     # -- the test's own process
 
     def adopt(self) -> None:
         """The running task is the test: a process, to which others send, and which ends with it."""
         self._test = myself()
         self._task = asyncio.current_task()
+        self._tasks |= asyncio.all_tasks(self.loop)  # where a fixture began: its tasks are its own to end, and a runner's may be new
         if self.virtual:
             self._catch_stall()
 
@@ -222,6 +230,11 @@ def _one(error: BaseException | None, problems: list[BaseException]) -> BaseExce
     for one in others:
         first.add_note(f"besides, {type(one).__name__}: {one}")
     return first
+
+
+def _round(loop: Any) -> None:
+    """Begin at a whole second, so that a minute from now is when a timer of a minute fires, to the last digit."""
+    loop._virtual = float(math.ceil(loop._virtual))
 
 
 async def quiet(loop: asyncio.AbstractEventLoop) -> None:
