@@ -143,14 +143,14 @@ class Kit:
         if isinstance(process, TaskProcess):
             raise TypeError(f"crash is for servers. End {server!r} with beamish.exit(pid, reason)")
         record = process.record  # its supervisor's note about it
+        above = _supervisors(process)
         with capture_crashes(), capture_telemetry("beamish.supervisor.restart") as restarts:
             if isinstance(error, Kill):
                 beamish.exit(process, error)
             else:
                 process.post((SYSTEM, _raiser(error), None, None))
             await beamish.down(process)
-            if record is not None:
-                await _settled(record.supervisor)
+            await _settled(above)
             await quiet(self._begun().loop)
         if isinstance(server, str) or getattr(server, "_name", None) is not None:
             return server
@@ -298,18 +298,30 @@ def _made(error: Any) -> Exception:
     return Exit(error)
 
 
-async def _settled(supervisor: Process) -> None:
-    """Wait until a supervisor has dealt with an exit that is on its way to it; if that ends it, until its own one has."""
-    above = supervisor.record.supervisor if supervisor.record is not None else None
-    try:
-        for _ in range(100):
-            await sys.get_state(supervisor, timeout=None)  # served in turn: after the exit, and after the restart
-            children = await cast(Any, supervisor.label()).which_children()
-            if not any(one.child == "restarting" for one in children):
-                return
-    except CallExit:
-        if above is None:
-            raise
-        await _settled(above)
-        return
+def _supervisors(process: Process) -> list[Process]:
+    """Its supervisor, that one's supervisor, and so on up."""
+    found: list[Process] = []
+    while process.record is not None:
+        process = process.record.supervisor
+        found.append(process)
+    return found
+
+
+async def _settled(supervisors: list[Process]) -> None:
+    """Wait until the first has dealt with an exit that is on its way to it; if that ended it, until the next one has."""
+    for supervisor in supervisors:
+        try:
+            await _restarted(supervisor)
+            return
+        except CallExit:
+            if supervisor is supervisors[-1]:
+                raise
+
+
+async def _restarted(supervisor: Process) -> None:
+    for _ in range(100):
+        await sys.get_state(supervisor, timeout=None)  # served in turn: after the exit, and after the restart
+        children = await cast(Any, supervisor.label()).which_children()
+        if not any(one.child == "restarting" for one in children):
+            return
     raise AssertionError(f"{supervisor.label()!r} has tried a hundred times to restart its child: its init fails each time")

@@ -234,7 +234,8 @@ def _one(error: BaseException | None, problems: list[BaseException]) -> BaseExce
 
 def _round(loop: Any) -> None:
     """Begin at a whole second, so that a minute from now is when a timer of a minute fires, to the last digit."""
-    loop._virtual = float(math.ceil(loop._virtual))
+    now: float = loop._virtual
+    loop._virtual = float(math.ceil(now))
 
 
 async def quiet(loop: asyncio.AbstractEventLoop) -> None:
