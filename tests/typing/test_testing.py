@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import assert_type
+from typing import Protocol, assert_type
 
-from beamish import Answer, Client, GenServer, Message, NoReply, Reply, Stop, call, cast
+from beamish import Answer, ChildSpec, Client, GenServer, Message, NoReply, Reply, Request, Stop, call, cast
 from beamish.servers import SearchCache
 from beamish.servers._entries import Entries
-from beamish.testing import Handled, handle, handle_async
+from beamish.testing import (
+    Handled,
+    History,
+    Mock,
+    MockServer,
+    Model,
+    Operation,
+    handle,
+    handle_async,
+    linearizable,
+    mock,
+)
 
 
 @dataclass(frozen=True)
@@ -70,3 +82,51 @@ async def awaiting(state: dict[str, int]) -> None:
     reply, after = await handle_async(Shop.order, state, "tea")
     assert_type(reply, list[str])
     assert_type(after, dict[str, int])
+
+
+def counting(state: int, request: Request) -> tuple[object, int]:
+    return state, state + 1
+
+
+class Counting(Model[int]):
+    def init(self) -> int:
+        return 0
+
+    def step(self, state: int, request: Request, /) -> tuple[object, int]:
+        return counting(state, request)
+
+
+async def recording(shop: Shop) -> None:
+    with History(shop) as history:
+        assert_type(await history.call("ann", shop.price, "tea", default=1), int)
+        assert_type(await history.call("ann", shop.reserve, "tea"), bool)
+        assert_type(history.do("ann", len, "tea"), int)
+        history.cast("ann", shop.put, "tea", 3)
+        history.cast("ann", shop.price, "tea")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await history.call("ann", shop.price, 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(linearizable(history, Counting()), list[Operation])
+    linearizable(history, counting, 0)
+    linearizable(history, counting, "0")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+
+
+class Storage(ABC):
+    @abstractmethod
+    def read(self) -> bytes: ...
+
+
+async def doubling() -> None:
+    assert_type(mock(Shop), MockServer[Shop])
+    assert_type(mock(Shop("shop")).address, Shop)
+    assert_type(await mock(Shop("shop")).start_link(), Shop)
+    assert_type(mock(Shop("shop")).child_spec(), ChildSpec[Shop])
+    assert_type(mock(Clock), Mock[Clock])
+    assert_type(mock(Clock).object, Clock)
+    assert_type(mock(Storage).object, Storage)
+    with mock(Clock, in_order=True) as double:
+        double.expect(Clock.now, 5.0, times=2)
+        double.expect("now", lambda: 5.0)
+        double.stub(Clock.noww, 5.0)  # type: ignore[attr-defined]  # pyright: ignore

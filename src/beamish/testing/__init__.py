@@ -22,6 +22,15 @@ from beamish.testing._linearizable import (
     Undecided as Undecided,
     linearizable as linearizable,
 )
+from beamish.testing._mock import (
+    Called as Called,
+    Mock as Mock,
+    MockServer as MockServer,
+    NotVerified as NotVerified,
+    UnexpectedCall as UnexpectedCall,
+    mock as mock,
+    verify_mocks as verify_mocks,
+)
 from beamish.testing._patterns import like as like, matches as matches
 from beamish.testing._scene import Crashed as Crashed, Failure as Failure, LeftBehind as LeftBehind, Signalled as Signalled
 from beamish.testing._simulate import simulate as simulate
@@ -29,7 +38,8 @@ from beamish.testing._virtual import Stalled as Stalled, VirtualLoop as VirtualL
 from beamish.testing._world import World as World, world as world
 
 __all__ = [
-    "CRASHED", "Crashed", "Failure", "Handled", "Heard", "History", "Kit", "LeftBehind", "ManualClock", "Model", "NoProcessHere",
-    "NotLinearizable", "Operation", "Raised", "Signalled", "Stalled", "Undecided", "VirtualLoop", "World", "capture_crashes",
-    "capture_telemetry", "handle", "handle_async", "like", "linearizable", "matches", "settle", "simulate", "virtual_time", "world",
+    "CRASHED", "Called", "Crashed", "Failure", "Handled", "Heard", "History", "Kit", "LeftBehind", "ManualClock", "Mock", "MockServer",
+    "Model", "NoProcessHere", "NotLinearizable", "NotVerified", "Operation", "Raised", "Signalled", "Stalled", "Undecided",
+    "UnexpectedCall", "VirtualLoop", "World", "capture_crashes", "capture_telemetry", "handle", "handle_async", "like", "linearizable",
+    "matches", "mock", "settle", "simulate", "verify_mocks", "virtual_time", "world",
 ]  # fmt: skip
