@@ -13,7 +13,6 @@ from hypothesis import given, settings, strategies as st
 
 from beamish import CallTimeout, GenServer, NoProcess, Request, ServerDown, call, cast
 from beamish.testing import (
-    CRASHED,
     History,
     ManualClock,
     Model,
@@ -77,8 +76,7 @@ def written(*lines: str) -> History:
         begin, rest = times.split(" ", 1)
         end, reply = rest.split("]")
         known = end != "-"
-        request = Request(name, tuple(int(one) for one in args)) if name != "crashed" else CRASHED
-        operation = Operation(client, request, int(begin), waiting=False)
+        operation = Operation(client, Request(name, tuple(map(int, args))), int(begin), waiting=False, crash=name == "crashed")
         if known:
             operation.end = float(end.rstrip("?"))
             operation.certain = not end.endswith("?")
@@ -112,7 +110,7 @@ class TestWhatIsAccepted:
 
     def test_unless_the_model_says_that_it_keeps_it(self) -> None:
         class Durable(Counting):
-            def crashed(self, state: int) -> int:
+            def crashed(self, state: int, server: object, /) -> int:
                 return state
 
         linearizable(written("ann add 1 [1 2] 1", "server crashed [3 3]", "ann get [4 5] 1"), Durable())
@@ -283,7 +281,7 @@ def brute_force(history: History) -> bool:
 def answered_so(order: tuple[Operation, ...]) -> bool:
     state = 0
     for one in order:
-        if one.request is CRASHED:
+        if one.crash:
             state = 0
             continue
         reply, state = counting(state, one.request)
@@ -391,7 +389,7 @@ class TestRecording:
         assert shown(history) == [
             "bob bump(1) → ? [1 2.5]",
             "ann add(101) → ? [2 2.5]",
-            "the server crashed [3 3]",
+            "Counter('counter') crashed [3 3]",
             "ann add(1) → 1 [5 6]",
         ]
 
@@ -413,7 +411,7 @@ class TestRecording:
             assert shown(history) == ["ann slowly(1) → ? [1 inf]"]
             await world.stop_supervised("counter")
             await settle()
-        assert shown(history) == ["ann slowly(1) → ? [1 2.5]", "the server crashed [3 3]"]
+        assert shown(history) == ["ann slowly(1) → ? [1 2.5]", "Counter('counter') crashed [3 3]"]
 
     async def test_a_call_that_is_cancelled_may_happen_yet(self, counter: Counter, world: World) -> None:
         await world.start_supervised(counter.child_spec())

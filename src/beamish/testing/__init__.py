@@ -14,7 +14,7 @@ from __future__ import annotations
 from beamish._runtime.clock import ManualClock as ManualClock, settle as settle
 from beamish.testing._captures import Heard as Heard, capture_crashes as capture_crashes, capture_telemetry as capture_telemetry
 from beamish.testing._handle import Handled as Handled, NoProcessHere as NoProcessHere, handle as handle, handle_async as handle_async
-from beamish.testing._history import CRASHED as CRASHED, History as History, Operation as Operation, Raised as Raised
+from beamish.testing._history import History as History, Operation as Operation, Raised as Raised
 from beamish.testing._kit import Kit as Kit
 from beamish.testing._linearizable import (
     Model as Model,
@@ -38,7 +38,7 @@ from beamish.testing._virtual import Stalled as Stalled, VirtualLoop as VirtualL
 from beamish.testing._world import World as World, world as world
 
 __all__ = [
-    "CRASHED", "Called", "Crashed", "Failure", "Handled", "Heard", "History", "Kit", "LeftBehind", "ManualClock", "Mock", "MockServer",
+    "Called", "Crashed", "Failure", "Handled", "Heard", "History", "Kit", "LeftBehind", "ManualClock", "Mock", "MockServer",
     "Model", "NoProcessHere", "NotLinearizable", "NotVerified", "Operation", "Raised", "Signalled", "Stalled", "Undecided",
     "UnexpectedCall", "VirtualLoop", "World", "capture_crashes", "capture_telemetry", "handle", "handle_async", "like", "linearizable",
     "matches", "mock", "settle", "simulate", "verify_mocks", "virtual_time", "world",

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """What the clients of a server saw: who asked what, when it was answered, and with what. For `linearizable`.
 
     with History(cache) as history:             # told of the cache's ends, which lose its state
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -29,13 +31,14 @@ from beamish import (
     telemetry,
 )
 from beamish._address import Address
-from beamish._runtime.node import NODES, here_key
+from beamish._runtime.extra import extra_of
+from beamish._runtime.node import Node, here
+from beamish._runtime.process import Process
 from beamish.errors import short
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ENDED = "beamish.process.stop"
 #: What says that a request never reached the server.
 _NOT_ASKED = (NoProcess, Overloaded, WrongServer, WrongLoop, CallingSelf, Deadlock)
 
@@ -45,10 +48,6 @@ class Raised:
     """The reply of a call that raised an error of the server's face. A model replies `Raised(AlreadyRegistered)` in turn."""
 
     kind: type[BaseException]
-
-
-#: The request that stands for the end of the server in a history: `Model.crashed` says what becomes of the state.
-CRASHED = Request("crashed")
 
 
 class Unknown:
@@ -76,14 +75,15 @@ class Operation:
     waiting: bool = True
     """Whether the client has heard nothing yet."""
     cast: bool = False
+    crash: bool = False
+    """Whether it is the end of `server`, which nobody asked for."""
 
     def __str__(self) -> str:
         """`fetch('otp') → None`"""
+        if self.crash:
+            return "crashed"
         args = [short(one) for one in self.request.args] + [f"{key}={short(one)}" for key, one in self.request.kwargs.items()]
-        asked = f"{self.request.name}({', '.join(args)})" if self.request is not CRASHED else "crashed"
-        if self.certain:
-            return asked if self.request is CRASHED else f"{asked} → {short(self.reply)}"
-        return f"{asked} → ?"
+        return f"{self.request.name}({', '.join(args)}) → {short(self.reply) if self.certain else '?'}"
 
 
 class History:
@@ -93,6 +93,7 @@ class History:
         self.servers = servers
         self.operations: list[Operation] = []
         self._moment = 0
+        self._node: Node | None = None
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
@@ -124,9 +125,7 @@ class History:
         """It has no answer, and may take effect any time yet. `over`: its server has ended, so what it has not done it never will."""
         end: float = self._over(operation)
         if over:
-            ends = [
-                one.end for one in self.operations if one.request is CRASHED and one.end > operation.begin and self._same(one, operation)
-            ]
+            ends = [one.end for one in self.operations if one.crash and one.end > operation.begin and self._same(one, operation)]
             operation.end = max(ends) - 0.5 if ends else end  # nothing that has died does anything after
 
     def forget(self, operation: Operation) -> None:
@@ -136,7 +135,8 @@ class History:
     def crashed(self, server: object = None) -> None:
         """The server has ended, and with it what it was to do."""
         now = self._now()
-        ended = Operation("the server", CRASHED, now, now, None, True, server, waiting=False)
+        name = "the server" if server is None else repr(server)
+        ended = Operation(name, Request("crashed"), now, now, None, True, server, waiting=False, crash=True)
         for one in self.operations:
             if not one.waiting and one.end == inf and self._same(one, ended):
                 one.end = now - 0.5  # before it
@@ -213,16 +213,31 @@ class History:
     # -- ends of servers
 
     def __enter__(self) -> Self:
-        self._node = NODES.get(here_key())
-        telemetry.attach(self, _ENDED, self._ended, None)
+        self._node = here()
+        for server in self.servers:
+            process = self._node.whereis(server._name) if server._process is None else server._process
+            if process is not None:
+                self._watch(process, server)
+        telemetry.attach(self, "beamish.process.start", self._started)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._node = None
         telemetry.detach(self)
 
-    def _ended(self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any], config: object) -> None:
-        if metadata["server"] in self.servers and NODES.get(here_key()) is self._node:
-            self.crashed(metadata["server"])
+    def _started(self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any], config: object) -> None:
+        if metadata["server"] in self.servers:
+            self._watch(metadata["pid"], metadata["server"])
+
+    def _watch(self, process: Process, server: Address) -> None:
+        """Be told in the moment in which it ends: a Down comes later, and others may have seen by then that it is gone."""
+        if process.node is self._node:
+            extra = extra_of(process)
+            extra.closers = {**(extra.closers or {}), partial(self._ended, server): None}
+
+    def _ended(self, server: Address) -> None:
+        if self._node is not None:
+            self.crashed(server)
 
 
 def _server(method: Any) -> object:

@@ -26,7 +26,7 @@ from math import inf
 from typing import Any, Generic, TypeVar, cast, overload
 
 from beamish import Request
-from beamish.testing._history import CRASHED, History, Operation
+from beamish.testing._history import History, Operation
 from beamish.testing._timeline import timeline
 
 S = TypeVar("S")
@@ -43,8 +43,8 @@ class Model(Generic[S]):
         """(reply, the state after it). Where any reply will do, `unittest.mock.ANY`; for an error `Raised(its class)`."""
         raise NotImplementedError(f"{type(self).__name__} needs step(self, state, request): (reply, new state)")
 
-    def crashed(self, state: S) -> S:
-        """What is left when the server has ended and was started again: by default what it starts with."""
+    def crashed(self, state: S, server: Any, /) -> S:
+        """What is left when `server` has ended and was started again: by default what it starts with."""
         return self.init()
 
     def key(self, request: Request, /) -> Hashable:
@@ -102,8 +102,8 @@ class _Function(Model[Any]):
 
 def _parts(operations: list[Operation], model: Model[Any]) -> list[list[Operation]]:
     """The history by keys, the server's ends in each part."""
-    keys = [None if one.request is CRASHED else model.key(one.request) for one in operations]
-    if any(key is None and one.request is not CRASHED for key, one in zip(keys, operations, strict=True)):
+    keys = [None if one.crash else model.key(one.request) for one in operations]
+    if any(key is None and not one.crash for key, one in zip(keys, operations, strict=True)):
         return [operations]
     parts: dict[Hashable, list[Operation]] = {key: [] for key in keys if key is not None}
     for key, one in zip(keys, operations, strict=True):
@@ -187,8 +187,8 @@ class Search:
     def apply(self, state: Any, index: int) -> Any:
         """The state after an operation, or _REFUSED when the model would have replied something else."""
         one = self.operations[index]
-        if one.request is CRASHED:
-            return self.model.crashed(state)
+        if one.crash:
+            return self.model.crashed(_own(state), one.server)
         reply, after = self.answer(state, one)
         if one.certain and not (reply is one.reply or reply == one.reply):
             return _REFUSED
@@ -318,7 +318,7 @@ class _Check:
         lines = ["The nearest order: " + ("; then ".join(str(search.operations[index]) for index in order) or "none begins")]
         for index in search.candidates(node.done):
             one = search.operations[index]
-            if one.certain and one.request is not CRASHED:
+            if one.certain and not one.crash:
                 reply, _ = search.answer(node.state, one)
                 lines.append(f"  then, with the state {node.state!r}, {one.client}'s {one} would have been → {reply!r}")
         return "\n".join(lines)
@@ -336,7 +336,7 @@ def _last_quiet(operations: list[Operation]) -> float:
     for one in sorted(operations, key=lambda one: one.begin):
         if 0 < latest < one.begin and not crashed:
             quiet = one.begin - 0.25
-        latest, crashed = max(latest, one.end), one.request is CRASHED
+        latest, crashed = max(latest, one.end), one.crash
     return quiet
 
 
