@@ -235,10 +235,22 @@ def _class_on(kind: type) -> type:
 
 
 def _listens(file: Any) -> bool:
-    if not isinstance(file, socket.socket):
-        return False
+    """Of a server: asyncio registers its listening socket by the number of its descriptor."""
+    if not isinstance(file, int):
+        return isinstance(file, socket.socket) and _accepts(file)
     try:
-        return bool(file.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        found = socket.socket(fileno=file)
+    except OSError:
+        return False  # no socket: a pipe
+    try:
+        return _accepts(found)
+    finally:
+        found.detach()
+
+
+def _accepts(one: socket.socket) -> bool:
+    try:
+        return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError:
         return False
 
