@@ -24,7 +24,7 @@ help:
 	@echo "test         the test suite"
 	@echo "conformance  the scripts of tests/conformance on the real OTP, where Elixir is installed"
 	@echo "soak         servers under load that are made to crash at random, for ten minutes (ARGS=\"--seconds 60\")"
-	@echo "check        formatting, lint and types"
+	@echo "check        formatting, lint, types, and no test that really sleeps"
 	@echo "format       put formatting and import order right"
 	@echo "serve        the search service, for a browser"
 	@echo "bench        the benchmarks"
@@ -62,6 +62,7 @@ check: setup
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy --strict $(TYPED) $(SCRIPTS)
 	$(BIN)/python -m pyright --pythonpath $(BIN)/python --warnings
+	$(BIN)/python scripts/check_sleeps.py
 
 format: setup
 	$(BIN)/python -m ruff check --fix .

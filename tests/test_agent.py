@@ -302,7 +302,7 @@ class TestFailures:
 
     async def test_five_seconds_by_default(self, clock: ManualClock) -> None:
         agent = await Agent[int].start_link(lambda: 1)
-        asking = asyncio.ensure_future(agent.get(lambda n: asyncio.sleep(3600)))
+        asking = asyncio.ensure_future(agent.get(lambda n: asyncio.sleep(3600)))  # real time: never to its end
         await clock.advance(5.0)
         with pytest.raises(CallTimeout, match=r"within 5\.0 s"):
             await asking

@@ -70,7 +70,7 @@ class Browser:
         deadline = time.monotonic() + seconds
         while not (found := what()):
             assert time.monotonic() < deadline, f"not within {seconds} s; the page says: {self.text('body')[:2000]}"
-            time.sleep(0.05)
+            time.sleep(0.05)  # real time: the browser is another process
         return found
 
     def resize(self, width: int, height: int) -> None:
