@@ -3,7 +3,8 @@
     python scripts/check_sleeps.py [FOLDER]
 
 A test that has to carries `@pytest.mark.real_time("why nothing else will do")` (itself, its class, or its module in `pytestmark`); a
-helper says so at the end of the line, `# real time: why`. Time is virtual in a test that has the fixture `beamish` or is run by
+helper says so at the end of the line, `# real time: why`, and a module of helpers that only virtual time runs has a line `# virtual time: who
+runs it`. Time is virtual in a test that has the fixture `beamish` or is run by
 `@simulate`, and in the plain tests, servers and helpers of a module that has such tests or runs its tests on a virtual loop itself.
 """
 
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-COMMENT = "# real time: "
+COMMENT, VIRTUAL = "# real time: ", "# virtual time: "
 #: Names of beamish.testing that run something in virtual time.
 RUNNERS = {"Kit", "VirtualLoop", "run_once", "simulate", "virtual_time"}
 #: Folders that are not run: examples for type checkers.
@@ -29,7 +30,7 @@ def problems(source: str) -> Iterator[tuple[int, str]]:
     lines = source.splitlines()
     if any(_is_reason(node.value) for node in tree.body if isinstance(node, ast.Assign)):
         return
-    virtual = any(_is_virtual(node) or _imports_runner(node) for node in ast.walk(tree))
+    virtual = any(line.startswith(VIRTUAL) for line in lines) or any(_is_virtual(node) or _imports_runner(node) for node in ast.walk(tree))
     for call, scopes in _calls(tree, []):
         what = _sleeps(call)
         if what is None or COMMENT in lines[call.lineno - 1]:

@@ -27,6 +27,8 @@ from beamish import (
 )
 from beamish.testing import World, capture_crashes
 
+# virtual time: `run_once` and `explore` run all of this
+
 Test = Callable[[World], Awaitable[object]]
 
 
