@@ -2,10 +2,10 @@
 
     python scripts/check_sleeps.py [FOLDER]
 
-A test that has to carries `@pytest.mark.real_time("why nothing else will do")` (itself, its class, or its module in `pytestmark`); a
-helper says so at the end of the line, `# real time: why`, and a module of helpers that only virtual time runs has a line `# virtual time: who
-runs it`. Time is virtual in a test that has the fixture `beamish` or is run by
-`@simulate`, and in the plain tests, servers and helpers of a module that has such tests or runs its tests on a virtual loop itself.
+A test that has to carries `@pytest.mark.real_time("why nothing else will do")` (itself, its class, or its module in `pytestmark`);
+a helper says so at the end of the line, `# real time: why`. Time is virtual in a test that has the fixture `beamish` or is run by
+`@simulate`, in the plain tests, servers and helpers of a module that has such tests or runs its tests on a virtual loop itself, and in
+a module of helpers that has a line `# virtual time: who runs it`.
 """
 
 from __future__ import annotations
