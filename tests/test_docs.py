@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -30,8 +31,12 @@ def test_a_page_prints_what_it_says(page: str) -> None:
 
 def test_the_testing_page_is_a_test_file_that_passes(tmp_path: Path) -> None:
     file = tmp_path / "test_page.py"
-    file.write_text("".join(blocks("testing.md", "python")), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(file)], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
-    )
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    source = "\n\n".join(blocks("testing.md", "python"))
+    file.write_text(source, encoding="utf-8")
+    installed = any(one.name == "beamish" for one in importlib.metadata.entry_points(group="pytest11"))
+    plugin = [] if installed else ["-p", "_beamish_pytest"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", *plugin, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    tests = len(re.findall(r"^(?:async )?def test_", source, re.MULTILINE))
+    assert tests > 9
+    assert re.search(rf"^{tests} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
