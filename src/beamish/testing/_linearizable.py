@@ -165,7 +165,7 @@ class Search:
         """Those that must end first come first; what may have happened, or not, last."""
         found: list[int] = []
         soonest = inf
-        index = (~done & (done + 1)).bit_length() - 1
+        index = _first_open(done)
         operations = self.operations
         while index < len(operations) and operations[index].begin < soonest:
             if not done >> index & 1:
@@ -179,8 +179,8 @@ class Search:
     def _missed(self, done: int, taken: int) -> int:
         """Those that were over before the one that is taken has begun, and so never happen."""
         missed, begin = 0, self.operations[taken].begin
-        for index, one in enumerate(self.operations[:taken]):
-            if not done >> index & 1 and one.end < begin:
+        for index in range(_first_open(done), taken):
+            if not done >> index & 1 and self.operations[index].end < begin:
                 missed |= 1 << index
         return missed
 
@@ -201,6 +201,11 @@ class Search:
         except (TypeError, ValueError):
             raise TypeError(f"the step of a model returns (reply, new state). Got: {found!r} for {one.request}") from None
         return reply, after
+
+
+def _first_open(done: int) -> int:
+    """The lowest bit that is not set."""
+    return (~done & (done + 1)).bit_length() - 1
 
 
 _REFUSED: Any = object()
