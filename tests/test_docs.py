@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -36,7 +37,8 @@ def test_the_testing_page_is_a_test_file_that_passes(tmp_path: Path) -> None:
     installed = any(one.name == "beamish" for one in importlib.metadata.entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "_beamish_pytest"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", *plugin, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment, check=False)
     tests = len(re.findall(r"^(?:async )?def test_", source, re.MULTILINE))
     assert tests > 9
     assert re.search(rf"^{tests} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
