@@ -38,7 +38,7 @@ from beamish import (
     telemetry,
     whereis,
 )
-from beamish.testing import Crashed, Kit, LeftBehind, Signalled, Stalled, like
+from beamish.testing import Crashed, Kit, LeftBehind, NotVerified, Signalled, Stalled, like, mock
 
 
 class Counter(GenServer[list[int]]):
@@ -239,6 +239,26 @@ class TestTheEnd:
             await beamish.assert_receive(like(Exited, pid=pid, reason=like(Crash, error=ZeroDivisionError)))
 
         beamish.run(body)
+
+    def test_doubles_are_verified_after_the_last_call(self) -> None:
+        class Client(GenServer[None]):
+            def init(self) -> None:
+                flag(trap_exit=True)
+
+            async def terminate(self, state: None, reason: object) -> None:
+                await Counter("counter").add(3)
+
+        async def body(expected: int) -> None:
+            double = mock(Counter("counter"))
+            for _ in range(expected):
+                double.expect(Counter.add, 7, args=(3,))
+            await kit.start_supervised(double.child_spec())
+            await kit.start_supervised(Client.child_spec())
+
+        kit = Kit()
+        kit.run(lambda: body(1))
+        with pytest.raises(NotVerified, match="add"):
+            kit.run(lambda: body(2))
 
 
 class TestCrash:

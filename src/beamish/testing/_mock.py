@@ -310,7 +310,7 @@ def mock(contract: Any, /, *, in_order: bool = False) -> Any:
     """A double of a GenServer (its class, or better its address, as in `mock(Upstream("upstream"))`) or of a Protocol or class.
 
     `in_order`: what is expected comes in the order in which it was told, whatever the method. Verified by `verify()`, at the end of
-    `with mock(…) as double:`, or, all of a world, by `verify_mocks()`.
+    `with mock(…) as double:`, by the fixture `beamish` after the test, or, all of a world, by `verify_mocks()`.
     """
     address: Any = contract
     if isinstance(contract, GenServer):

@@ -18,6 +18,7 @@ from beamish._runtime.timers import Timer
 from beamish.errors import short
 from beamish.process import myself
 from beamish.testing._captures import EXPECTED
+from beamish.testing._mock import NotVerified, verify_mocks
 from beamish.testing._virtual import Stalled, virtual_time
 from beamish.testing._world import World
 
@@ -125,13 +126,14 @@ class Scene:
     async def end(self, error: BaseException | None) -> BaseException | None:
         """End all in ExUnit's order: the test's process, what it has started (last first), its callbacks (last first).
 
-        What the test fails of, or None. A failure of the test itself is told what else there was, in notes.
+        Then look what is to be seen: doubles that were not asked what was expected, leftovers, crashes. What the test fails of, or None. A failure of the test itself is told what else there was, in notes.
         """
         problems: list[BaseException] = []
         try:
             self._end_test()
             await self._stop_supervisor()
             problems += await self._call_back()
+            problems += _verified() if error is None else []
             problems += await self._sweep()
             problems += self._unexpected()
         finally:
@@ -217,6 +219,15 @@ class _Crashes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "context", None) in ("terminate", "error") and len(self.found) < 100:
             self.found.append(record)
+
+
+def _verified() -> list[BaseException]:
+    """What the doubles that were made in this world have to say: after the last call that a server may make in its end."""
+    try:
+        verify_mocks()
+    except (NotVerified, ExceptionGroup) as error:
+        return [cast(BaseException, error)]
+    return []
 
 
 def _one(error: BaseException | None, problems: list[BaseException]) -> BaseException | None:
