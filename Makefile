@@ -17,11 +17,12 @@ SCRIPTS := $(wildcard benchmarks examples)
 # An environment whose Python is gone, upgraded away or moved, is made again.
 GONE := $(shell test -x $(BIN)/python || echo gone)
 
-.PHONY: help setup test conformance soak check format serve bench bench-peers dist clean gone
+.PHONY: help setup test simulate conformance soak check format serve bench bench-peers dist clean gone
 
 help:
 	@echo "setup        the development environment in $(VENV) (the other targets call it)"
 	@echo "test         the test suite"
+	@echo "simulate     the suites, in 20,000 interleavings of each test, and the races in 10,000: an hour or two"
 	@echo "conformance  the scripts of tests/conformance on the real OTP, where Elixir is installed"
 	@echo "soak         servers under load that are made to crash at random, for ten minutes (ARGS=\"--seconds 60\")"
 	@echo "check        formatting, lint, types, and no test that really sleeps"
@@ -50,6 +51,10 @@ setup: $(VENV)/.dev
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+# ARGS="-k registry" for some of it. The time limit of a test is that of a run under few seeds, so there is none here.
+simulate: setup
+	BEAMISH_SIMULATE=1 $(BIN)/python -m pytest tests/simulated tests/testing --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
 conformance: setup
 	$(BIN)/python scripts/conformance.py $(ARGS)

@@ -340,7 +340,7 @@ def _inboxes_tell() -> Iterator[None]:
 
 def explored(test: Callable[[World], Awaitable[object]], explorer: Explorer) -> tuple[BaseException | None, list[str]]:
     """One run, whose steps `explorer` chooses: how it ended, and what happened. Raises Pruned when it need not go on."""
-    from beamish.testing._simulate import finish
+    from beamish.testing._simulate import failed, finish
 
     trace = Trace()
     loop = ExploredLoop(explorer, trace)
@@ -354,7 +354,9 @@ def explored(test: Callable[[World], Awaitable[object]], explorer: Explorer) -> 
     try:
         with _inboxes_tell():
             loop.run_until_complete(body())
-    except Exception as error:
+    except BaseException as error:
+        if not failed(error):
+            raise
         return error, trace.lines
     finally:
         loop.explorer = Explorer()  # what is left to end is no part of the run

@@ -64,13 +64,20 @@ def run_once(test: Callable[[World], Awaitable[object]], chooser: Chooser, fault
     run = Run(None, recorder.answers, recorder.sizes, trace.lines)
     try:
         loop.run_until_complete(body())
-    except Exception as raised:
+    except BaseException as raised:
+        if not failed(raised):
+            raise
         # What is left to end is no part of the run: it is cancelled in no order that another Python would keep.
         run = Run(raised, list(recorder.answers), list(recorder.sizes), list(trace.lines))
         recorder.inner = Plain()
     finally:
         finish(loop)
     return run
+
+
+def failed(error: BaseException) -> bool:
+    """Whether a test that ended so has failed. `pytest.fail` and "DID NOT RAISE" are no Exceptions, nor is a cancellation."""
+    return isinstance(error, Exception | asyncio.CancelledError) or type(error).__name__ == "Failed"
 
 
 def finish(loop: SimulatedLoop) -> None:

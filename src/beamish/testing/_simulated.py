@@ -19,12 +19,21 @@ from collections.abc import Callable, Hashable
 from typing import Any, cast
 
 from beamish import _report
-from beamish._runtime.node import BURST, MAX_DEPTH, Node
+from beamish._runtime.node import BURST, MAX_DEPTH, MAX_GRANT, Node
 from beamish._runtime.process import QUEUED, Process
 from beamish._runtime.signals import SYSTEM
 from beamish.testing._choosers import Chooser
 from beamish.testing._faults import Faults, InjectedCrash as InjectedCrash
 from beamish.testing._virtual import VirtualLoop
+
+#: Processes that have their turn in one slice of the run queue, at most.
+TURNS = 50
+#: Steps in which no virtual time passes, after which a run is believed to go on for ever.
+PATIENCE = 100_000
+
+
+class Livelock(RuntimeError):
+    """The run goes on for ever, at one moment of virtual time."""
 
 
 class Trace:
@@ -57,20 +66,35 @@ class SimulatedLoop(VirtualLoop):
         self.chooser = chooser
         self.trace = trace
         self.steps = 0
+        self._handles: list[Any] = []  # what is ready, and whose step each is: named when there is a choice
+        self._actors: list[Hashable] = []
+        self._looked = 0.0
+        self._patience = PATIENCE
         self.between: Callable[[], None] | None = None  # called between two steps
 
     def _run_once(self) -> None:
         me = cast(Any, self)
         ready = me._ready
-        if not ready or self.outside() or (me._scheduled and me._scheduled[0]._when <= self._virtual):
+        handles = self._handles
+        if not (ready or handles) or self.outside() or (me._scheduled and me._scheduled[0]._when <= self._virtual):
             self._poll(me)
         if self.between is not None:
             self.between()
-        if ready:
+        if ready or handles:
             handle = self._pick(ready)
             if not handle._cancelled:
                 self.steps += 1
+                if self.steps > self._patience:
+                    self._look(handle)
                 handle._run()
+
+    def _look(self, handle: Any) -> None:
+        """Whether time has passed since the last look."""
+        if self._virtual == self._looked:
+            self._patience += PATIENCE  # what is cleaned up after the error has its steps too
+            raise Livelock(f"{PATIENCE} steps, and no time has passed. What goes on for ever? The next step is {self._actor(handle)}'s")
+        self._looked = self._virtual
+        self._patience = self.steps + PATIENCE
 
     def _poll(self, me: Any) -> None:
         """What `BaseEventLoop._run_once` does before it runs handles."""
@@ -79,7 +103,7 @@ class SimulatedLoop(VirtualLoop):
             me._timer_cancelled_count -= 1
             heapq.heappop(scheduled)._scheduled = False
         timeout = None
-        if me._ready or me._stopping:
+        if me._ready or self._handles or me._stopping:
             timeout = 0
         elif scheduled:
             timeout = max(0.0, scheduled[0]._when - self._virtual)
@@ -90,21 +114,22 @@ class SimulatedLoop(VirtualLoop):
             me._ready.append(handle)
 
     def _pick(self, ready: Any) -> Any:
-        if len(ready) == 1:
-            return ready.popleft()
-        first: dict[Hashable, int] = {}
-        for index, handle in enumerate(ready):
-            first.setdefault(self._actor(handle), index)
-        if len(first) == 1:
-            return ready.popleft()
-        actors = list(first)
-        chosen = self.chooser.choose("run", actors)
-        index = first[actors[chosen]]
-        handle = ready[index]
-        del ready[index]
+        handles, actors = self._handles, self._actors
+        while ready:  # no `extend` and `clear`: a thread may append meanwhile
+            handles.append(ready.popleft())
+        if len(handles) == 1:
+            actors.clear()
+            return handles.pop()
+        for handle in handles[len(actors) :]:
+            actors.append(self._actor(handle))
+        # The steps of one actor keep their order: the first of them is asked about.
+        options = actors if len(set(actors)) == len(actors) else list(dict.fromkeys(actors))
+        chosen = self.chooser.choose("run", options) if len(options) > 1 else 0
         if chosen:
-            self.trace.add(f"{actors[chosen]} goes before {actors[0]}")
-        return handle
+            self.trace.add(f"{options[chosen]} goes before {options[0]}")
+        index = chosen if options is actors else actors.index(options[chosen])
+        del actors[index]
+        return handles.pop(index)
 
     def _actor(self, handle: Any) -> Hashable:
         owner = getattr(handle._callback, "__self__", None)
@@ -119,11 +144,12 @@ class SimulatedLoop(VirtualLoop):
 class SimulatedNode(Node):
     """See the module."""
 
-    __slots__ = ("_limit", "_mailed", "chooser", "faults", "trace")
+    __slots__ = ("_limit", "_mailed", "_spending", "_spent", "chooser", "faults", "trace")
 
     def __init__(self, loop: SimulatedLoop, faults: frozenset[str] = frozenset()) -> None:
         self._limit = MAX_DEPTH
         self._mailed = -1  # the step in which a call was sent by the mailbox: it looks at `limit` once more on its way
+        self._spending = self._spent = 0  # the step, and the calls that were made in it
         self.chooser, self.trace = loop.chooser, loop.trace
         self.faults = Faults(self, faults) if faults else None
         super().__init__(loop)
@@ -151,6 +177,12 @@ class SimulatedNode(Node):
         self._limit = value
 
     def spend(self) -> bool:
+        step = cast(SimulatedLoop, self.loop).steps
+        self._spent = self._spent + 1 if self._spending == step else 1
+        self._spending = step
+        if self._spent >= MAX_GRANT:  # nobody goes on for ever, in the plain order neither
+            self._spent = 0
+            return False
         if self.chooser.choose("pause", ("goes on", "yields")):
             self.trace.add("a caller yields")
             return False
@@ -164,7 +196,9 @@ class SimulatedNode(Node):
     def run(self) -> None:
         runq = self.runq
         try:
-            while runq:
+            for _ in range(TURNS):
+                if not runq:
+                    break
                 self._turn(self._next())
                 if runq and self.chooser.choose("slice", ("goes on", "lets others go")):
                     break
@@ -180,11 +214,19 @@ class SimulatedNode(Node):
         return True
 
     def _next(self) -> Process:
-        if len(self.runq) == 1:
-            return self.runq.popleft()
-        index = self.chooser.choose("run", [self.label(one) for one in self.runq])
-        process = self.runq[index]
-        del self.runq[index]
+        runq = self.runq
+        if len(runq) == 1:
+            return runq.popleft()
+        waiting: list[Process] = []
+        for one in runq:
+            if not isinstance(one, Process):  # pyright: ignore[reportUnnecessaryIsInstance]
+                break  # somebody who waits until all before it had their turn (`Node.turn`): nobody overtakes it either
+            waiting.append(one)
+        if len(waiting) < 2:
+            return runq.popleft()
+        index = self.chooser.choose("run", [self.label(one) for one in waiting])
+        process = runq[index]
+        del runq[index]
         return process
 
     def _turn(self, process: Process) -> None:
