@@ -71,7 +71,7 @@ async def until(condition: Callable[[], object]) -> None:
     for _ in range(3000):
         if condition():
             return
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # real time: a thread's end is nobody's event
     raise AssertionError("it never happens")
 
 

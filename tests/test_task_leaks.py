@@ -203,7 +203,7 @@ class TestNothingIsKept:
             del task
         del big
         for _ in range(3):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # real time: a thread lets go of its last value when it likes
             gc.collect()
         assert seen() is None
         assert not beamish.alive(pid)

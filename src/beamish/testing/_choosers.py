@@ -3,7 +3,8 @@
 * `Plain`: what production does.
 * `Random`: any, equally likely.
 * `Pct`: Burckhardt et al., "A randomized scheduler with probabilistic guarantees of finding bugs" (2010): actors have random priorities,
-  the highest goes; at `depth - 1` random steps the one that goes falls below all others. `fair`: one that starves others for long falls too.
+  the highest goes; at `depth - 1` random steps the one that goes falls below all others. `fair`: one that starves others for long
+  falls too.
 * `Pos`: Yuan et al., "Partial order aware concurrency sampling" (2018): each step that is ready gets a random priority of its own.
 * `Tape`: the answers of an earlier run again, and the plain order after its end.
 """

@@ -126,7 +126,8 @@ class Scene:
     async def end(self, error: BaseException | None) -> BaseException | None:
         """End all in ExUnit's order: the test's process, what it has started (last first), its callbacks (last first).
 
-        Then look what is to be seen: doubles that were not asked what was expected, leftovers, crashes. What the test fails of, or None. A failure of the test itself is told what else there was, in notes.
+        Then look what is to be seen: doubles that were not asked what was expected, leftovers, crashes. What the test fails of, or
+        None. A failure of the test itself is told what else there was, in notes.
         """
         problems: list[BaseException] = []
         try:
