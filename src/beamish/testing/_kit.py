@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from logging import LogRecord
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import beamish
 from beamish import CallExit, ChildSpec, Exit, Kill, NoProcess, NotFound, Pid, Supervisor, sys
@@ -213,7 +213,11 @@ class Kit:
         """
         return capture_telemetry(*names)
 
-    async def eventually(self, predicate: Callable[[], Awaitable[T] | T], timeout: float = 5.0) -> T:
+    @overload
+    async def eventually(self, predicate: Callable[[], Coroutine[Any, Any, T]], timeout: float = 5.0) -> T: ...
+    @overload
+    async def eventually(self, predicate: Callable[[], T], timeout: float = 5.0) -> T: ...
+    async def eventually(self, predicate: Callable[[], Any], timeout: float = 5.0) -> Any:
         """Wait until `predicate()`, plain or async, is true, and return what it returned.
 
         An AssertionError that it raises is a no. `timeout`: seconds of the test's time; then it fails.
@@ -224,13 +228,13 @@ class Kit:
         while True:
             value, error = await _looked(predicate)
             if value:
-                return cast(T, value)
+                return value
             if loop.time() >= end:
                 break
             await quiet(loop)
             value, error = await _looked(predicate)
             if value:
-                return cast(T, value)
+                return value
             await asyncio.sleep(min(STEP, max(0.0, end - loop.time())))
         last = f"it last raised {error}" if error is not None else f"it last said {value!r}"
         raise AssertionError(f"{_patterns.shown(predicate)} did not come true within {timeout:g} s; {last}") from error
