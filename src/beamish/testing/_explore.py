@@ -219,7 +219,7 @@ class ExploredNode(SimulatedNode):
         self.footprint[what] = changed or self.footprint.get(what, False)
 
     @property
-    def current(self) -> Process | None:
+    def current(self) -> Process | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._current
 
     @current.setter
