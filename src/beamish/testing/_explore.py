@@ -219,11 +219,11 @@ class ExploredNode(SimulatedNode):
         self.footprint[what] = changed or self.footprint.get(what, False)
 
     @property
-    def current(self) -> Process | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def current(self) -> Process | None:
         return self._current
 
     @current.setter
-    def current(self, process: Process | None) -> None:
+    def current(self, process: Process | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._current = process
         if process is not None:
             self.touch(("state", self.label(process)))
