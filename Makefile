@@ -22,7 +22,7 @@ GONE := $(shell test -x $(BIN)/python || echo gone)
 help:
 	@echo "setup        the development environment in $(VENV) (the other targets call it)"
 	@echo "test         the test suite"
-	@echo "simulate     the suites, in 20,000 interleavings of each test, and the races in 10,000: an hour or two"
+	@echo "simulate     the suites, in 20,000 interleavings of each test, and the races in 10,000: some hours"
 	@echo "conformance  the scripts of tests/conformance on the real OTP, where Elixir is installed"
 	@echo "soak         servers under load that are made to crash at random, for ten minutes (ARGS=\"--seconds 60\")"
 	@echo "check        formatting, lint, types, and no test that really sleeps"

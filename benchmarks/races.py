@@ -23,7 +23,7 @@ from beamish.testing._simulate import Campaign, Run, run_once
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from testing.races import RACES, Race  # noqa: E402
+from testing.races import RACES, Race  # type: ignore[import-not-found]  # noqa: E402
 
 Strategy = Callable[[int, int], Chooser]
 STRATEGIES: dict[str, Strategy] = {
