@@ -52,16 +52,11 @@ def test_its_repaired_form_holds(race: Race) -> None:
 
 @races
 def test_its_repaired_form_holds_in_every_interleaving(race: Race) -> None:
-    if race.faults:
-        pytest.skip("faults are sampled, not explored")
     simulated(race, race.repaired, 1, exhaustive=True, bound=10_000 if race.small else seeds(500, 10_000))
 
 
 @races
 def test_every_interleaving_holds_the_race(race: Race) -> None:
-    if race.faults:
-        pytest.skip("faults are sampled, not explored")
-
     class Found(Exception): ...
 
     def check(run: Run, tape: str) -> None:
@@ -69,4 +64,4 @@ def test_every_interleaving_holds_the_race(race: Race) -> None:
             raise Found(tape)
 
     with capture_crashes(), pytest.raises(Found):
-        explore(race.broken, 10_000, check)
+        explore(race.broken, 10_000, check, race.faults)

@@ -4,18 +4,22 @@ Stateless model checking with dynamic partial-order reduction (Flanagan and Gode
 is what one actor does at a time: a task until it awaits, a process with one message. Two steps commute unless they touch the same process
 or the same name; only the order of those that do not is tried both ways. What a test keeps outside of processes is not seen: keep what
 matters in servers.
+
+With faults, every run has one of them at most, at every point where it may happen: a branch of the step that is being made, of which each
+is tried.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from beamish._runtime.node import Node
 from beamish._runtime.process import QUEUED, Entry, Process, TaskProcess
 from beamish.testing._choosers import Plain
+from beamish.testing._faults import KINDS
 from beamish.testing._simulated import SimulatedLoop, SimulatedNode, Trace
 from beamish.testing._world import World
 
@@ -47,7 +51,7 @@ class Pruned(BaseException):
 class _Step:
     """One step of the run that is being made, and what is known of the choice that led to it."""
 
-    __slots__ = ("before", "chosen", "done", "enabled", "footprint", "origin", "sleep", "todo")
+    __slots__ = ("actor", "before", "chosen", "done", "enabled", "footprint", "origin", "sleep", "todo", "whole")
 
     def __init__(self, enabled: list[Hashable], chosen: Hashable, sleep: dict[Hashable, Footprint]) -> None:
         self.enabled = enabled
@@ -55,9 +59,22 @@ class _Step:
         self.sleep = sleep  # actors whose step here was tried in a run before, and commutes with what came since
         self.done: dict[Hashable, Footprint] = {}  # actors whose step here was tried, and what it touched
         self.todo: set[Hashable] = set()
+        self.actor = chosen  # whose step it is
         self.footprint: Footprint = {}
+        self.whole: Footprint = {}  # the footprints of all its branches
         self.origin = -1  # the step that made this one possible
         self.before = 0  # bits of the steps that happened before it
+
+
+class _Branch(_Step):
+    """What happens in a step, where faults may: each of the `enabled` is to be tried, whatever it touches."""
+
+    __slots__ = ()
+
+    def __init__(self, options: list[Hashable], actor: Hashable) -> None:
+        super().__init__(options, options[0], {})
+        self.todo = set(options)
+        self.actor = actor
 
 
 class Explorer:
@@ -66,20 +83,17 @@ class Explorer:
     def __init__(self) -> None:
         self.steps: list[_Step] = []
         self.depth = 0
+        self.last: _Step | None = None  # whose footprint is being made
 
     # -- during a run
 
     def begin(self) -> None:
         self.depth = 0
+        self.last = None
 
     def choose(self, actors: list[Hashable], origins: dict[Hashable, int]) -> Hashable:
         if self.depth < len(self.steps):
-            step = self.steps[self.depth]
-            if step.enabled != actors:
-                raise RuntimeError(
-                    f"the test does not do the same in the same order of steps, so its interleavings can't be explored: there were "
-                    f"{step.enabled}, and now {actors}. Time, threads, random numbers or the order of a set of objects are what does that"
-                )
+            step = self._as_before(actors)
         else:
             sleep = self._sleep()
             awake = [actor for actor in actors if actor not in sleep]
@@ -87,22 +101,45 @@ class Explorer:
                 raise Pruned
             step = _Step(actors, awake[0], sleep)
             self.steps.append(step)
+        step.actor = step.chosen
         step.origin = origins.get(step.chosen, -1)
         self.depth += 1
+        self.last = step
         return step.chosen
 
+    def branch(self, options: list[Hashable]) -> int:
+        """What happens within the step that is being made: the index of one of `options`, the first of which is the usual."""
+        if self.depth < len(self.steps):
+            step = self._as_before(options)
+        else:
+            step = _Branch(options, self.last.actor if self.last is not None else None)
+            self.steps.append(step)
+        self.depth += 1
+        return step.enabled.index(step.chosen)
+
+    def _as_before(self, options: list[Hashable]) -> _Step:
+        step = self.steps[self.depth]
+        if step.enabled != options:
+            raise RuntimeError(
+                f"the test does not do the same in the same order of steps, so its interleavings can't be explored: there were "
+                f"{step.enabled}, and now {options}. Time, threads, random numbers or the order of a set of objects are what does that"
+            )
+        return step
+
     def _sleep(self) -> dict[Hashable, Footprint]:
-        if not self.steps:
+        last = self.last
+        if last is None:
             return {}
-        last = self.steps[-1]
         tried = {**last.sleep, **last.done}
         tried.pop(last.chosen, None)
         return {actor: footprint for actor, footprint in tried.items() if commute(footprint, last.footprint)}
 
     def touched(self, footprint: Footprint) -> None:
         """What the last step touched."""
-        if self.depth:
-            self.steps[self.depth - 1].footprint = footprint
+        if self.last is not None:
+            self.last.footprint = footprint
+            for key, changed in footprint.items():
+                self.last.whole[key] = changed or self.last.whole.get(key, False)
 
     # -- between two runs
 
@@ -111,11 +148,11 @@ class Explorer:
         self._races()
         while self.steps:
             step = self.steps[-1]
-            step.done[step.chosen] = step.footprint
+            step.done[step.chosen] = step.whole
             left = [actor for actor in step.enabled if actor in step.todo and actor not in step.done and actor not in step.sleep]
             if left:
                 step.chosen = left[0]
-                step.footprint = {}
+                step.footprint, step.whole = {}, {}
                 return True
             self.steps.pop()
         return False
@@ -124,18 +161,26 @@ class Explorer:
         last_of: dict[Hashable, int] = {}
         for index, step in enumerate(self.steps):
             before = 0
-            for cause in (last_of.get(step.chosen, -1), step.origin):
+            for cause in (last_of.get(step.actor, -1), step.origin):
                 if cause >= 0:
                     before |= self.steps[cause].before | 1 << cause
             for earlier in range(index - 1, -1, -1):
                 if before >> earlier & 1:
                     continue
                 other = self.steps[earlier]
-                if other.chosen != step.chosen and not commute(other.footprint, step.footprint):
-                    other.todo.update([step.chosen] if step.chosen in other.enabled else other.enabled)
+                if other.actor != step.actor and not commute(other.footprint, step.footprint):
+                    other.todo.update(self._first(other, step.actor, [self.steps[i].actor for i in range(earlier + 1, index) if before >> i & 1]))
                     before |= other.before | 1 << earlier
             step.before = before
-            last_of[step.chosen] = index
+            last_of[step.actor] = index
+
+
+    def _first(self, other: _Step, actor: Hashable, led: list[Hashable]) -> list[Hashable]:
+        """Who is to go in the place of `other`, so that a step of `actor` comes before it: that one, or any one whose steps led there."""
+        if actor in other.enabled:
+            return [actor]
+        ways = [one for one in led if one in other.enabled]
+        return [next((one for one in ways if one in other.todo or one in other.done), ways[0])] if ways else other.enabled
 
 
 # --- a run that tells what each step touches --------------------------------------------------------------------------
@@ -201,15 +246,28 @@ class _Pool(list[Any]):
     def append(self, mail: Any, /) -> None: ...
 
 
+class _Branches:
+    """The chooser of an explored run: of the choices other than whose step it is, those of faults are made by the explorer."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self.explorer = explorer
+
+    def choose(self, kind: str, options: Sequence[Hashable]) -> int:
+        return self.explorer.branch(list(options)) if kind in KINDS else 0
+
+
 class ExploredNode(SimulatedNode):
     """Each process in the run queue is an actor of its own, handles one message at a time, and every call goes by the mailbox."""
 
     __slots__ = ("_current", "footprint")
 
-    def __init__(self, loop: ExploredLoop) -> None:
+    def __init__(self, loop: ExploredLoop, faults: frozenset[str] = frozenset()) -> None:
         self._current: Process | None = None
         self.footprint: Footprint = {}
-        super().__init__(loop)
+        super().__init__(loop, faults)
+        if self.faults is not None:
+            self.chooser = _Branches(loop.explorer)
+            self.faults.most = 1
         self.names = _Names(self)
         self.procs = _Processes(self, self.procs)
         self.pool = _Pool(self)
@@ -236,7 +294,7 @@ class ExploredNode(SimulatedNode):
     def limit(self, value: int) -> None: ...
 
     def spend(self) -> bool:
-        return True
+        return False  # each call is a step of its own: what its caller has sent before may be handled before it
 
     def enqueue(self, process: Process) -> None:
         process.status = QUEUED
@@ -280,6 +338,8 @@ class _Turn:
             return  # it had its turn already
         if process.status == QUEUED:
             mail = getattr(process, "mbox", None)
+            if mail and node.faults is not None and node.faults.strike(process):
+                return
             if mail:
                 node.trace.add(f"{node.label(process)} handles {node.shown(mail[0])}")
             process.drain(1)
@@ -296,6 +356,9 @@ class ExploredLoop(SimulatedLoop):
         self._account(ready)
         first: dict[Hashable, int] = {}
         for index, handle in enumerate(ready):
+            if self.node is not None and getattr(handle._callback, "__self__", None) is self.node.keeper:
+                del ready[index]
+                return handle  # it waits for the end of the loop, and is nobody's affair before
             first.setdefault(self._actor(handle), index)
         actors = list(first)
         chosen = self.explorer.choose(actors, {actor: self.origins.get(ready[index], -1) for actor, index in first.items()})
@@ -338,13 +401,15 @@ def _inboxes_tell() -> Iterator[None]:
         TaskProcess.post = plain  # type: ignore[method-assign]
 
 
-def explored(test: Callable[[World], Awaitable[object]], explorer: Explorer) -> tuple[BaseException | None, list[str]]:
+def explored(
+    test: Callable[[World], Awaitable[object]], explorer: Explorer, faults: frozenset[str] = frozenset()
+) -> tuple[BaseException | None, list[str]]:
     """One run, whose steps `explorer` chooses: how it ended, and what happened. Raises Pruned when it need not go on."""
     from beamish.testing._simulate import failed, finish
 
     trace = Trace()
     loop = ExploredLoop(explorer, trace)
-    world = World(node=lambda: ExploredNode(loop))
+    world = World(node=lambda: ExploredNode(loop, faults))
     explorer.begin()
 
     async def body() -> None:
@@ -364,7 +429,9 @@ def explored(test: Callable[[World], Awaitable[object]], explorer: Explorer) -> 
     return None, trace.lines
 
 
-def explore(test: Callable[[World], Awaitable[object]], bound: int, check: Callable[[Run, str], None]) -> tuple[int, bool]:
+def explore(
+    test: Callable[[World], Awaitable[object]], bound: int, check: Callable[[Run, str], None], faults: frozenset[str] = frozenset()
+) -> tuple[int, bool]:
     """How many runs there were, and whether they were all that can differ. `check(run, tape)` raises when one has failed."""
     from beamish.testing._simulate import Run
 
@@ -372,7 +439,7 @@ def explore(test: Callable[[World], Awaitable[object]], bound: int, check: Calla
     runs = 0
     while True:
         try:
-            error, lines = explored(test, explorer)
+            error, lines = explored(test, explorer, faults)
         except Pruned:
             pass
         else:
@@ -398,3 +465,8 @@ class Guided(Explorer):
         self.steps.append(_Step(actors, chosen, {}))
         self.depth += 1
         return chosen
+
+    def branch(self, options: list[Hashable]) -> int:
+        answer = self.tape[self.depth] if self.depth < len(self.tape) else 0
+        self.depth += 1
+        return answer if answer < len(options) else 0

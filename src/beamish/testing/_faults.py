@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from beamish._runtime.client import PENDING, Client
@@ -47,6 +49,14 @@ class Faults:
         self.node = node
         self.kinds = kinds
         self.deaths = DEATHS
+        self.most = math.inf  # faults of any kind; 1 where every interleaving is tried
+
+    def _choose(self, kind: str, options: Sequence[Hashable]) -> int:
+        """0: no fault here."""
+        chosen = self.node.chooser.choose(kind, options) if self.most else 0
+        if chosen:
+            self.most -= 1
+        return chosen
 
     # -- kill
 
@@ -58,7 +68,7 @@ class Faults:
         if not targets:
             return
         labels = [self.node.label(process) for process in targets]
-        chosen = self.node.chooser.choose("kill", ("nobody", *labels))
+        chosen = self._choose("kill", ("nobody", *labels))
         if chosen:
             self.deaths -= 1
             self.node.trace.add(f"{labels[chosen - 1]} is killed")
@@ -92,10 +102,10 @@ class Faults:
 
     def _delay(self, process: Any, entry: Entry) -> tuple[float, str]:
         deadline = self._deadline(entry[3]) if "late" in self.kinds else None
-        if deadline is not None and self.node.chooser.choose("late", ("in time", "late")):
+        if deadline is not None and self._choose("late", ("in time", "late")):
             return deadline - self.node.clock.now() + 0.01, ", too late for its caller"
         if "slow" in self.kinds:
-            seconds = SLOW[self.node.chooser.choose("slow", SLOW)]
+            seconds = SLOW[self._choose("slow", SLOW)]
             return seconds, f", which takes {seconds} s" if seconds else ""
         return 0.0, ""
 
@@ -109,7 +119,7 @@ class Faults:
     def _crash(self, process: Process) -> str:
         if "crash" not in self.kinds or process.record is None or not self.deaths:
             return ""
-        when = ("", "before", "after")[self.node.chooser.choose("crash", ("no", "before", "after"))]
+        when = ("", "before", "after")[self._choose("crash", ("no", "before", "after"))]
         if when:
             self.deaths -= 1
         return when

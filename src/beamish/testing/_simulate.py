@@ -102,7 +102,7 @@ def simulate(
     * `faults`: what may go wrong besides: "crash" (a handler of a supervised server raises), "kill" (a supervised process is killed),
       "late" (a waiting call times out), "slow" (a server's turn comes after some seconds). At points that the strategy chooses.
     * `exhaustive`: instead, every interleaving that can make a difference: what is done to different processes commutes, and is tried in
-      one order only. Stops at `bound` runs, and says so.
+      one order only; with `faults`, each of them with one fault at most. Stops at `bound` runs, and says so.
 
     A failure is raised as it came, with notes: the seed, how to replay it, and the shortest way to it that was found.
     """
@@ -205,14 +205,14 @@ class Campaign:
             self.seen.add(zlib.crc32("\n".join(run.lines).encode()))
             self._check(run, "exhaustive", tape, shrink=False)
 
-        runs, complete = explore(self.test, bound, check)
+        runs, complete = explore(self.test, bound, check, self.faults)
         what = f"all {runs} interleavings that can differ pass" if complete else f"the first {runs} interleavings pass; there are more"
         summaries.append((f"{self.name}: {what}", self.runs, len(self.seen)))
 
     def replay(self, seed: str) -> None:
         if seed.startswith("e"):
             guided = Guided(_read(seed))
-            error, lines = explored(self.test, guided)
+            error, lines = explored(self.test, guided, self.faults)
             self._check(Run(error, guided.tape, [], lines), "replayed", seed, shrink=False)
             return
         if seed.startswith("t"):
