@@ -169,18 +169,19 @@ class Explorer:
                     continue
                 other = self.steps[earlier]
                 if other.actor != step.actor and not commute(other.footprint, step.footprint):
-                    other.todo.update(self._first(other, step.actor, [self.steps[i].actor for i in range(earlier + 1, index) if before >> i & 1]))
+                    led = [self.steps[i].actor for i in range(earlier + 1, index) if before >> i & 1]
+                    other.todo.update(_first(other, step.actor, led))
                     before |= other.before | 1 << earlier
             step.before = before
             last_of[step.actor] = index
 
 
-    def _first(self, other: _Step, actor: Hashable, led: list[Hashable]) -> list[Hashable]:
-        """Who is to go in the place of `other`, so that a step of `actor` comes before it: that one, or any one whose steps led there."""
-        if actor in other.enabled:
-            return [actor]
-        ways = [one for one in led if one in other.enabled]
-        return [next((one for one in ways if one in other.todo or one in other.done), ways[0])] if ways else other.enabled
+def _first(other: _Step, actor: Hashable, led: list[Hashable]) -> list[Hashable]:
+    """Who is to go in the place of `other`, so that a step of `actor` comes before it: that one, or any one whose steps led there."""
+    if actor in other.enabled:
+        return [actor]
+    ways = [one for one in led if one in other.enabled]
+    return [next((one for one in ways if one in other.todo or one in other.done), ways[0])] if ways else other.enabled
 
 
 # --- a run that tells what each step touches --------------------------------------------------------------------------
