@@ -5,6 +5,7 @@ Deaths are told of at once here, as in production (`AtOnce`): most of these test
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Iterator, Sequence
 
 import pytest
@@ -21,6 +22,9 @@ SUITES = [
 ]  # fmt: skip
 #: Only in `make simulate`.
 MORE = ["test_registry_life.py", "test_task_mail.py", "test_task_many.py", "test_agent.py", "test_process.py", "test_signals.py"]
+
+#: A run is the same on every Python (tests/testing/test_replay.py), so the older ones make fewer.
+USUAL = 200 if sys.version_info >= (3, 13) else 40
 
 FIRST = "who of several is first, or that something has begun when the next line runs"
 WINDOW = "looks at a server right after its death: that its restart is done by then is likely, and no promise"
@@ -77,7 +81,7 @@ def chosen() -> Iterator[Case]:
 @pytest.mark.parametrize("case", list(chosen()), ids=str)
 def test_in_many_interleavings(case: Case) -> None:
     with capture_crashes():
-        Suite(case.name, case.test, frozenset(), "mixed").sample(seeds(200, 20_000))
+        Suite(case.name, case.test, frozenset(), "mixed").sample(seeds(USUAL, 20_000))
 
 
 def test_what_is_left_out_is_there() -> None:
