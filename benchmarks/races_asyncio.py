@@ -11,6 +11,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 Main = Callable[[], Coroutine[Any, Any, None]]
@@ -313,8 +314,7 @@ RACES: dict[str, Main] = {
 
 def main(runs: int) -> dict[str, dict[str, str]]:
     """By tool, then by race: in how many of `runs` it was found; "plain" when asyncio's own order has it already."""
-    import simloom  # type: ignore[import-not-found]
-    import simloop  # type: ignore[import-not-found]
+    simloom, simloop = import_module("simloom"), import_module("simloop")
 
     def loom(race: Main, scheduler: str | None) -> int:
         done = (simloom.run(race, seed=seed, raise_on_error=False, on_unhandled="record", scheduler=scheduler) for seed in range(runs))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
 from logging import LogRecord
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 import beamish
 from beamish import CallExit, ChildSpec, Exit, Kill, NoProcess, NotFound, Pid, Supervisor, sys
@@ -25,6 +25,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S", bound=Target)
 
+Fault = Literal["crash", "kill", "late", "slow"]
+
 #: How long `eventually` lets pass between two looks, in seconds of the test's time.
 STEP = 0.01
 
@@ -39,9 +41,11 @@ class Kit:
     A plain `def` test runs its async part with `run`, in a world of its own each time.
     """
 
-    def __init__(self, world: World | None = None, *, real_time: bool = False) -> None:
+    def __init__(self, world: World | None = None, *, real_time: bool = False, faults: Iterable[Fault] = ()) -> None:
+        """In a test that simloom runs: `async with Kit() as beamish:`, and there are `faults` (see `simulate`) when they are asked for."""
         self._world = world
         self._real_time = real_time
+        self._faults = frozenset[str](faults)
         self._scene: Scene | None = None
         self.clock = KitClock(self)
 
@@ -94,7 +98,7 @@ class Kit:
                 'choose its backend: the fixture anyio_backend returns "asyncio"'
             ) from None
         if self._scene is None:
-            self._scene = Scene(self._world, real_time=self._real_time)
+            self._scene = Scene(self._world, real_time=self._real_time, faults=self._faults)
         elif self._scene.loop is not loop:
             raise RuntimeError(
                 "this test's world belongs to another event loop: the fixture that began it runs on a loop of a wider scope than the "

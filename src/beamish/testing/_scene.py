@@ -19,6 +19,7 @@ from beamish.errors import short
 from beamish.process import myself
 from beamish.testing._captures import EXPECTED
 from beamish.testing._mock import NotVerified, verify_mocks
+from beamish.testing._simloom import is_simloom, tell, with_faults
 from beamish.testing._virtual import Stalled, virtual_time
 from beamish.testing._world import World
 
@@ -42,17 +43,18 @@ class Signalled(Failure):
 class Scene:
     """Begun on the running loop, in the test's own task or in that of a fixture; ended in the test's."""
 
-    def __init__(self, world: World | None = None, *, real_time: bool = False) -> None:
+    def __init__(self, world: World | None = None, *, real_time: bool = False, faults: frozenset[str] = frozenset()) -> None:
         self.loop = loop = asyncio.get_running_loop()
         self.virtual = not real_time
         self._time = contextlib.ExitStack()
-        if self.virtual:
+        self._simloom = is_simloom(loop)  # whose time is virtual, whose standstill is told by itself
+        if self.virtual and not self._simloom:
             self._time.enter_context(virtual_time(loop))
             _round(loop)
         self._tasks = asyncio.all_tasks(loop)  # those of whoever runs the test
         self._handles = _scheduled(loop)
         self._own_world = world is None
-        self.world = (World().enter)() if world is None else world
+        self.world = World(node=with_faults(faults) if faults else None).enter() if world is None else world
         self.node = self.world.node
         self.supervisor: Supervisor | None = None
         self.callbacks: list[Callable[[], object]] = []
@@ -74,7 +76,7 @@ class Scene:
         self._test = myself()
         self._task = asyncio.current_task()
         self._tasks |= asyncio.all_tasks(self.loop)  # where a fixture began: its tasks are its own to end, and a runner's may be new
-        if self.virtual:
+        if self.virtual and not self._simloom:
             self._catch_stall()
 
     def _catch_stall(self) -> None:
@@ -144,7 +146,9 @@ class Scene:
                     await self.world.leave()
             finally:
                 self._time.close()
-        return _one(error, problems)
+        failure = _one(error, problems)
+        tell(self.node, failure)
+        return failure
 
     def _end_test(self) -> None:
         test, task = self._test, self._task
@@ -188,7 +192,7 @@ class Scene:
             handles = [one for one in _scheduled(self.loop) - self._handles if not _of_node(one, self.node)]
             waits = {id(one) for one in handles if tasks and _wakes_a_task(one)}
             lines += [f"timer {_shown_handle(one)}" for one in handles if id(one) not in waits]
-        for task in tasks:
+        for task in sorted(tasks, key=lambda task: (len(task.get_name()), task.get_name())):  # in an order that can be replayed
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=5.0)
@@ -264,6 +268,8 @@ async def quiet(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _scheduled(loop: asyncio.AbstractEventLoop) -> set[asyncio.TimerHandle]:
+    if is_simloom(loop):
+        return set()
     return {handle for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()}
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, cast
 
 from beamish import _report
+from beamish._runtime.clock import Clock
 from beamish._runtime.node import BURST, MAX_DEPTH, MAX_GRANT, Node
 from beamish._runtime.process import QUEUED, Process
 from beamish._runtime.signals import SYSTEM
@@ -147,22 +148,31 @@ class SimulatedNode(Node):
     __slots__ = ("_limit", "_mailed", "_spending", "_spent", "chooser", "faults", "trace")
 
     def __init__(self, loop: SimulatedLoop, faults: frozenset[str] = frozenset()) -> None:
+        self._begin(loop, loop.chooser, loop.trace, faults)
+        if self.faults is not None and "kill" in faults:
+            loop.between = self.faults.kill_somebody
+
+    def _begin(
+        self, loop: asyncio.AbstractEventLoop, chooser: Chooser, trace: Trace, faults: frozenset[str], clock: Clock | None = None
+    ) -> None:
         self._limit = MAX_DEPTH
         self._mailed = -1  # the step in which a call was sent by the mailbox: it looks at `limit` once more on its way
         self._spending = self._spent = 0  # the step, and the calls that were made in it
-        self.chooser, self.trace = loop.chooser, loop.trace
+        self.chooser, self.trace = chooser, trace
         self.faults = Faults(self, faults) if faults else None
-        super().__init__(loop)
+        Node.__init__(self, loop, clock)
         self.budget = 1 << 60  # never spent; `floor` above it has `spend` asked at every call
         self.floor = 1 << 61
-        if self.faults is not None and "kill" in faults:
-            loop.between = self.faults.kill_somebody
+
+    def step(self) -> int:
+        """The step of the loop that is being made: another number for each."""
+        return cast(SimulatedLoop, self.loop).steps
 
     # -- inline, pause
 
     @property
     def limit(self) -> int:
-        step = cast(SimulatedLoop, self.loop).steps
+        step = self.step()
         if self._mailed == step:
             self._mailed = -1
             return 0
@@ -177,7 +187,7 @@ class SimulatedNode(Node):
         self._limit = value
 
     def spend(self) -> bool:
-        step = cast(SimulatedLoop, self.loop).steps
+        step = self.step()
         self._spent = self._spent + 1 if self._spending == step else 1
         self._spending = step
         if self._spent >= MAX_GRANT:  # nobody goes on for ever, in the plain order neither

@@ -11,6 +11,7 @@ from beamish import SHUTDOWN, CallExit, ChildSpec, NotFound, Supervisor, stop
 from beamish._runtime.clock import Clock, ManualClock, settle as settle
 from beamish._runtime.node import NODES, Node, here_key
 from beamish._runtime.process import Process
+from beamish.testing._simloom import SimloomNode, is_simloom, tell
 
 R = TypeVar("R")
 
@@ -37,8 +38,15 @@ class World:
     def enter(self) -> Self:
         """The first half of `async with`: make the node."""
         self._before = NODES.pop(here_key(), None)
-        self.node = Node(asyncio.get_running_loop(), self._clock, inline=self._inline) if self._make_node is None else self._make_node()
+        self.node = self._made()
         return self
+
+    def _made(self) -> Node:
+        if self._make_node is not None:
+            return self._make_node()
+        loop = asyncio.get_running_loop()
+        kind = SimloomNode if is_simloom(loop) else Node
+        return kind(loop, self._clock, inline=self._inline)
 
     async def leave(self) -> None:
         """End the node: what still runs on it is stopped as at the end of a program."""
@@ -65,6 +73,7 @@ class World:
             except CallExit:
                 pass  # it gave up during the test, which then has seen that
         await settle()
+        tell(self.node, error)
         left = [process.label() for process in self.processes()]
         timers = len(self.node.wheel)
         await self.leave()
