@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """A loop and a node whose choices are made by a `Chooser`: the plain ones, with one method overridden for each kind of choice.
 
 Nothing in the runtime asks a chooser, so production pays nothing.
@@ -14,49 +15,28 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import re
 from collections.abc import Callable, Hashable
 from typing import Any, cast
 
-from beamish import _report
 from beamish._runtime.clock import Clock
 from beamish._runtime.node import BURST, MAX_DEPTH, MAX_GRANT, Node
-from beamish._runtime.process import QUEUED, Process
-from beamish._runtime.signals import SYSTEM
+from beamish._runtime.process import CURRENT, QUEUED, Process
+from beamish._runtime.timers import Wheel, _Table
 from beamish.testing._choosers import Chooser
 from beamish.testing._faults import Faults, InjectedCrash as InjectedCrash
+from beamish.testing._telling import Trace as Trace
 from beamish.testing._virtual import VirtualLoop
 
 #: Processes that have their turn in one slice of the run queue, at most.
 TURNS = 50
 #: Steps in which no virtual time passes, after which a run is believed to go on for ever.
 PATIENCE = 100_000
+#: Those of the runtime; the others are asyncio's.
+_TIMERS: dict[type, str] = {Wheel: "the timers of servers", _Table: "the time limit of a call"}
 
 
 class Livelock(RuntimeError):
     """The run goes on for ever, at one moment of virtual time."""
-
-
-class Trace:
-    """What happened, as lines that are the same for the same choices, on every Python."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._names: dict[object, str] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, line: str) -> None:
-        self.lines.append(line)
-
-    def named(self, one: object) -> str | None:
-        return self._names.get(one)
-
-    def name(self, one: object, kind: str) -> str:
-        found = self._names.get(one)
-        if found is None:
-            self._counts[kind] = number = self._counts.get(kind, 0) + 1
-            found = self._names[one] = kind if number == 1 else f"{kind} {number}"
-        return found
 
 
 class SimulatedLoop(VirtualLoop):
@@ -133,13 +113,13 @@ class SimulatedLoop(VirtualLoop):
         return handles.pop(index)
 
     def _actor(self, handle: Any) -> Hashable:
-        owner = getattr(handle._callback, "__self__", None)
-        if isinstance(owner, asyncio.Task):
-            coro: Any = cast(Any, owner).get_coro()
-            return self.trace.name(cast(Any, owner), getattr(coro, "__qualname__", "task").rpartition("<locals>.")[2])
+        owner: Any = getattr(handle._callback, "__self__", None)
+        kind: type[Any] = owner.__class__
+        if issubclass(kind, asyncio.Task):
+            return self.trace.task(owner, handle._context.get(CURRENT))
         if type(handle) is asyncio.TimerHandle:
-            return self.trace.name(handle, "a timer")
-        return "the run queue" if isinstance(owner, Node) else "the loop"
+            return self.trace.name(handle, _TIMERS.get(kind, "a timer"))
+        return "the run queue" if issubclass(kind, Node) else "the loop"
 
 
 class SimulatedNode(Node):
@@ -177,7 +157,7 @@ class SimulatedNode(Node):
             self._mailed = -1
             return 0
         if self._limit and self.depth < MAX_DEPTH and self.chooser.choose("inline", ("on the stack", "by the mailbox")):
-            self.trace.add("a call goes by the mailbox")
+            self.trace.add(f"a call of {self.who()} goes by the mailbox")
             self._mailed = step
             return 0
         return self._limit
@@ -194,7 +174,7 @@ class SimulatedNode(Node):
             self._spent = 0
             return False
         if self.chooser.choose("pause", ("goes on", "yields")):
-            self.trace.add("a caller yields")
+            self.trace.add(f"{self.who()} yields before a call")
             return False
         return True
 
@@ -251,24 +231,24 @@ class SimulatedNode(Node):
         process.drain(1 if many else BURST)
 
     def shown(self, entry: Any) -> str:
-        """An entry of a mailbox, without addresses of memory: the same in every run."""
-        if entry[0] is SYSTEM:
-            return str(getattr(entry[1], "verb", "a request of the system"))
-        return re.sub(r" at 0x[0-9a-f]+|#Ref<\d+>|<0\.\d+\.0>", "", str(_report.message(entry)))
+        return self.trace.shown(entry, self)
 
     def label(self, process: Any) -> str:
-        if not isinstance(process, Process):
-            return "a waiting caller"
-        if type(process.name) is str:
-            return process.name
-        return self.trace.named(process) or self.trace.name(process, type(process.label()).__name__)
+        return self.trace.process(process) if isinstance(process, Process) else "a waiting caller"
+
+    def who(self) -> str:
+        """Whose code is running."""
+        if self.current is not None:
+            return self.label(self.current)
+        task = asyncio.current_task(self.loop)
+        return "the loop" if task is None else self.trace.task(task, CURRENT.get())
 
     # -- bury
 
     def bury(self) -> None:
         if self.chooser.choose("bury", ("at once", "later")):
             self.burying = True
-            self.trace.add("a death is told of later")
+            self.trace.add(f"the death of {self.label(self.dead[0]) if self.dead else 'nobody'} is told of later")
             self.loop.call_soon(super().bury)
         else:
             super().bury()
