@@ -54,8 +54,6 @@ def deepening(race: Race) -> str:
 
 
 def exhaustive(race: Race, *, repaired: bool) -> str:
-    if race.faults:
-        return "–"
     count = 0
 
     def check(run: Run, tape: str) -> None:
@@ -65,7 +63,7 @@ def exhaustive(race: Race, *, repaired: bool) -> str:
             raise _Found
 
     try:
-        runs, complete = explore(race.repaired if repaired else race.broken, BOUND, check)
+        runs, complete = explore(race.repaired if repaired else race.broken, BOUND, check, race.faults)
     except _Found:
         return f"run {count}"
     return f"all {runs} pass" if complete else f"{runs} pass, more left"

@@ -7,6 +7,7 @@ they find each: see benchmarks.races.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import json
 import sys
@@ -323,6 +324,7 @@ def main(runs: int) -> dict[str, dict[str, str]]:
     def loop(race: Main, policy: str) -> int:
         return sum(simloop.explore(race, [seed], policy=policy) is not None for seed in range(runs))
 
+    gc.freeze()  # simloom collects garbage after each run: not of what was imported
     found: dict[str, dict[str, str]] = {"asyncio": {}, "simloom random": {}, "simloom pct": {}, "simloop random": {}, "simloop pct": {}}
     for name, race in RACES.items():
         found["asyncio"][name] = plain(race)
