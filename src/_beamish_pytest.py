@@ -6,6 +6,7 @@ of pytest, before coverage measures, and Beamish only by a test that uses it. `-
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ def beamish(request: pytest.FixtureRequest) -> Kit:
 def pytest_collection_finish(session: pytest.Session) -> None:
     seed = session.config.getoption("beamish_seed")
     if seed is not None:
+        if not re.fullmatch(r"\d+|[te](\d+(\.\d+)*)?", seed):
+            raise pytest.UsageError(f"--beamish-seed is what a failure printed: a number, or a tape such as t0.1.2 or e0.1. Got: {seed!r}")
         from beamish.testing import _simulate
 
         _simulate.replayed = seed
@@ -89,5 +92,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if terminalreporter.verbosity > 0:
         for name, *counts in found:
             terminalreporter.write_line(f"beamish: {name}: {counts[0]} runs, {counts[1]} distinct interleavings")
+    for name, _, _ in found:
+        if terminalreporter.verbosity <= 0 and name.endswith("there are more"):
+            terminalreporter.write_line(f"beamish: {name}")  # no failure, and less than was asked for
     simulations = "1 simulation" if len(found) == 1 else f"{len(found)} simulations"
     terminalreporter.write_line(f"beamish: {simulations}, {runs} runs, {distinct} distinct interleavings")

@@ -89,7 +89,7 @@ class TestWhatAFailureSays:
 
     def test_a_tape_of_an_exhaustive_run_is_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         told = failure(lost_update, exhaustive=True)
-        way = re.search(r"--beamish-seed=(e[\d.]+)", told)
+        way = re.search(r"--beamish-seed=(e[\d.]*)", told)
         assert way is not None
         monkeypatch.setattr(_simulate, "replayed", way[1])
         assert failure(lost_update, exhaustive=True).splitlines()[2:] == told.splitlines()[2:]

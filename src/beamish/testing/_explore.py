@@ -434,7 +434,7 @@ def explore(
     test: Callable[[World], Awaitable[object]], bound: int, check: Callable[[Run, str], None], faults: frozenset[str] = frozenset()
 ) -> tuple[int, bool]:
     """How many runs there were, and whether they were all that can differ. `check(run, tape)` raises when one has failed."""
-    from beamish.testing._simulate import Run
+    from beamish.testing._simulate import Run, written
 
     explorer = Explorer()
     runs = 0
@@ -446,7 +446,7 @@ def explore(
         else:
             runs += 1
             tape = [step.enabled.index(step.chosen) for step in explorer.steps]
-            check(Run(error, tape, [len(step.enabled) for step in explorer.steps], lines), "e" + ".".join(map(str, tape)))
+            check(Run(error, tape, [len(step.enabled) for step in explorer.steps], lines), written(tape, "e"))
         if not explorer.next():
             return runs, True
         if runs >= bound:

@@ -16,13 +16,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal, ParamSpec, get_args
 
 from beamish.testing._choosers import Chooser, Pct, Plain, Pos, Random, Recorder, Tape
 from beamish.testing._explore import Guided, explore, explored
+from beamish.testing._faults import KINDS
 from beamish.testing._kit import Kit
 from beamish.testing._simulated import SimulatedLoop, SimulatedNode, Trace
 from beamish.testing._world import World
@@ -30,6 +32,7 @@ from beamish.testing._world import World
 P = ParamSpec("P")
 
 Strategy = Literal["mixed", "random", "pct", "fair_pct", "pos", "deepening"]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 Fault = Literal["crash", "kill", "late", "slow"]
 
 #: What `--beamish-seed` says: a seed, or a tape ("t2.0.1"); None runs all.
@@ -81,15 +84,19 @@ def failed(error: BaseException) -> bool:
 
 
 def finish(loop: SimulatedLoop) -> None:
-    """What a failing test leaves: cancelled, as `asyncio.run` does."""
+    """What a failed run leaves: cancelled, as `asyncio.run` does, but by no task of ours, which a kit would end too."""
     left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+        task.add_done_callback(lambda _: loop.stop() if all(task.done() for task in left) else None)
     if left:
-        for task in left:
-            task.cancel()
         try:
-            loop.run_until_complete(asyncio.wait(left))
+            loop.run_forever()
         except RuntimeError:
             pass  # one that swallows its cancellation, and nothing else is left to run
+        for task in left:
+            if task.done() and not task.cancelled():
+                task.exception()  # was seen: the run has failed already, or is none
     loop.close()
 
 
@@ -106,8 +113,7 @@ def simulate(
 
     A failure is raised as it came, with notes: the seed, how to replay it, and the shortest way to it that was found.
     """
-    if seeds < 1 or bound < 1:
-        raise ValueError(f"seeds and bound are numbers of runs, 1 or more. Got: {seeds!r}, {bound!r}")
+    wanted = _checked(seeds, strategy, faults, exhaustive, bound)
 
     def decorate(test: Callable[P, Awaitable[object]]) -> Callable[P, None]:
         if not inspect.iscoroutinefunction(test):
@@ -123,7 +129,7 @@ def simulate(
                 async with Kit(world) as given["beamish"]:
                     await test(*args, **given)
 
-            campaign = Campaign(test.__qualname__, once, frozenset(faults), strategy)
+            campaign = Campaign(test.__qualname__, once, wanted, strategy)
             if replayed is not None:
                 campaign.replay(replayed)
             elif exhaustive:
@@ -134,6 +140,26 @@ def simulate(
         return simulated
 
     return decorate
+
+
+def _checked(seeds: Any, strategy: Any, faults: Any, exhaustive: Any, bound: Any) -> frozenset[str]:
+    """The faults, when all the options make sense: told where the decorator stands, not when the test runs."""
+    if callable(seeds):
+        raise TypeError("simulate takes options, so it is called: @simulate() or @simulate(seeds=1000), not @simulate")
+    for name, value in (("seeds", seeds), ("bound", bound)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is a number of runs, 1 or more. Got: {value!r}")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy is one of {', '.join(map(repr, STRATEGIES))}. Got: {strategy!r}")
+    if exhaustive and strategy != "mixed":
+        raise ValueError(f"with exhaustive=True every interleaving is tried: there is nothing for a strategy to choose. Got: {strategy!r}")
+    if isinstance(faults, str) or not isinstance(faults, Iterable):
+        raise TypeError(f'faults is a list or tuple of names, such as ["crash", "late"]. Got: {faults!r}')
+    wanted = frozenset(faults)
+    unknown = wanted - KINDS
+    if unknown:
+        raise ValueError(f"faults are {', '.join(map(repr, sorted(KINDS)))}. Got: {', '.join(map(repr, sorted(unknown, key=repr)))}")
+    return wanted
 
 
 class Campaign:
@@ -160,7 +186,7 @@ class Campaign:
         self.steps = max(10, len(plain.tape))
         if self.strategy == "deepening":
             for tape in self._deepening(plain, seeds):
-                self._check(self.run(Tape(tape)), f"{len([a for a in tape if a])} deviations", _written(tape))
+                self._check(self.run(Tape(tape)), f"{len([a for a in tape if a])} deviations", written(tape))
         else:
             for seed in range(seeds):
                 self._check(self.run(self.chooser(seed)), f"strategy {self._named(seed)}", str(seed))
@@ -177,10 +203,8 @@ class Campaign:
                 return Pct(seed, steps=self.steps, fair=True)
             case "pos":
                 return Pos(seed)
-            case "random":
+            case _:
                 return Random(seed)
-            case other:
-                raise ValueError(f'strategy is "mixed", "random", "pct", "fair_pct", "pos" or "deepening". Got: {other!r}')
 
     def _deepening(self, plain: Run, limit: int) -> Iterator[list[int]]:
         """Tapes with one deviation from the plain order, then those with two, …"""
@@ -225,17 +249,36 @@ class Campaign:
     def _check(self, run: Run, how: str, seed: str, *, shrink: bool = True) -> None:
         if run.error is None:
             return
+        if shrink and not self._again(run.tape).same_failure(run):
+            run.error.add_note(
+                f"{self.name} failed ({how}), and passed or failed in another way when the same choices were made again: it depends on "
+                f"something that is no choice of the simulation, such as random numbers, the real time, threads, or the order of a set"
+            )
+            raise run.error
         best = self._shrunk(run) if shrink else run
         error = best.error
         assert error is not None
         deviations = sum(answer != 0 for answer in best.tape)
         told = "\n".join(f"    {line}" for line in best.lines)
-        shortest = f"; the shortest way: --beamish-seed={_written(best.tape)}" if shrink else ""
-        error.add_note(
-            f"{self.name} failed in run {self.runs} ({how}). Again: --beamish-seed={seed}{shortest}\n"
-            f"  {deviations} deviations from the plain order:\n{told}"
+        shortest = f"; the shortest way: --beamish-seed={written(best.tape)}" if shrink else ""
+        what = (
+            "what happened:"
+            if how == "exhaustive"
+            else "one deviation from the plain order:"
+            if deviations == 1
+            else (f"{deviations} deviations from the plain order:")
         )
+        error.add_note(f"{self.name} failed ({how}). Again: --beamish-seed={seed}{shortest}\n  {what}\n{told}")
         raise error
+
+    def _again(self, tape: list[int]) -> Run:
+        """A run that only looks: what it logs is kept from whoever reads the log of the test. (A kit listens at our own logger.)"""
+        ours = logging.getLogger("beamish")
+        before, ours.propagate = ours.propagate, False
+        try:
+            return run_once(self.test, Tape(tape), self.faults)
+        finally:
+            ours.propagate = before
 
     def _shrunk(self, run: Run, limit: int = 400) -> Run:
         """The fewest deviations that still fail in the same way: halves of them are set back to the plain order, then smaller parts."""
@@ -250,7 +293,7 @@ class Campaign:
                 dropped = set(positions[start : start + size])
                 tape = [0 if index in dropped else answer for index, answer in enumerate(best.tape)]
                 trials += 1
-                shorter = run_once(self.test, Tape(tape), self.faults)
+                shorter = self._again(tape)
                 if shorter.same_failure(run) and sum(map(bool, shorter.tape)) < sum(map(bool, best.tape)):
                     best, progress = shorter, True
                     break
@@ -264,6 +307,6 @@ def _read(seed: str) -> list[int]:
     return [int(answer) for answer in seed[1:].split(".") if answer]
 
 
-def _written(tape: list[int]) -> str:
+def written(tape: list[int], kind: str = "t") -> str:
     end = max((index + 1 for index, answer in enumerate(tape) if answer), default=0)
-    return "t" + ".".join(map(str, tape[:end]))
+    return kind + ".".join(map(str, tape[:end]))

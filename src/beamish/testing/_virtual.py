@@ -24,6 +24,8 @@ from typing import Any
 
 #: Seconds that a loop with nothing to do waits for a thread to wake it, before it says that nothing can ever happen.
 PATIENCE = 5.0
+#: Turns of the loop in which no time passes, after which somebody is believed to spin for ever: half a minute.
+TURNS = 5_000_000
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 
 
@@ -35,6 +37,17 @@ class Stalled(RuntimeError):
         super().__init__(f"nothing can happen any more: no task can run, no timer is armed. Who waits:{shown or ' nobody'}")
 
 
+class Spinning(Stalled):
+    """Somebody runs all the time, so virtual time never passes."""
+
+    def __init__(self, running: list[str]) -> None:
+        RuntimeError.__init__(
+            self,
+            f"the loop has made {TURNS:,} turns, and no time has passed: it passes only when nothing can run, so that a loop around "
+            f"`await asyncio.sleep(0)` never sees a timeout. Who runs: {', '.join(running) or 'callbacks'}",
+        )
+
+
 class _Selector:
     """Stands between the loop and its real selector: where the loop would wait, virtual time may pass instead.
 
@@ -44,6 +57,7 @@ class _Selector:
     def __init__(self, real: selectors.BaseSelector | None = None) -> None:
         self.made = real
         self.loop: Any = None
+        self.turns = 0  # since time has passed
 
     @property
     def real(self) -> selectors.BaseSelector:
@@ -63,7 +77,11 @@ class _Selector:
         if loop is None:
             return self.real.select(timeout)
         if timeout is not None and timeout <= 0:
+            self.turns += 1
+            if self.turns > TURNS:
+                loop.stall()
             return self.real.select(0) if loop.outside() else []
+        self.turns = 0
         if not loop.outside():
             found = self.real.select(0) if self.made is not None else []
             if found or loop._ready or loop.wake_idlers():  # ready: a thread that we know nothing of has called call_soon_threadsafe
@@ -143,6 +161,11 @@ class _Virtual(asyncio.SelectorEventLoop):
 
     def stall(self) -> None:
         """Nothing can ever happen: end whoever runs the loop with an error that says who waits for what."""
+        selector = self._selector  # type: ignore[attr-defined]
+        if selector.turns > TURNS:
+            selector.turns = 0
+            owners = [getattr(handle._callback, "__self__", None) for handle in self._ready]  # type: ignore[attr-defined]
+            raise Spinning(sorted({_waiting(task) for task in owners if isinstance(task, asyncio.Task)}))
         waiting = [_waiting(task) for task in asyncio.all_tasks(self) if not task.done() and task.get_name() != "beamish-keeper"]
         raise Stalled(sorted(waiting))
 
