@@ -81,6 +81,10 @@ REACHES = (
     Reach("async_stream, 100 at a time", "Beamish: Task.async_stream", "BEAM: Task.async_stream", times=1),
     Reach("async_stream of tasks that suspend", "Beamish: Task.async_stream", "asyncio: a semaphore, gather", times=0.8),
     Reach("telemetry, no handler", "Beamish: the guard on the way of a call", at_most=10),
+    Reach("a test of ten processes", "simulated, random", "its own work", at_most=1 * MS),
+    Reach("a run of SearchCache's suite", "simulated, random", at_most=5 * MS),
+    Reach("an hour of timers, one each minute", "Beamish: send_interval", at_most=5 * MS),
+    Reach("pytest, 300 tests that do not use the fixture", "with it", "without the plugin", at_most=50 * MS),
 )
 
 

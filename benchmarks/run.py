@@ -8,9 +8,9 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make `benchmarks` importable
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, tasks
+from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, tasks, testing
 
-SUITES = [baselines.suite, ours.suite, children.suite, registries.suite, machines.suite, tasks.suite, search_http.suite]
+SUITES = [baselines.suite, ours.suite, children.suite, registries.suite, machines.suite, tasks.suite, search_http.suite, testing.suite]
 """Where the variants come from. A new module is one import and one entry here; its baseline may stand in another."""
 
 

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Hashable, Sequence
 from typing import Protocol
@@ -33,18 +34,18 @@ ODDS = {"inline": 0.25, "pause": 0.25, "burst": 0.5, "slice": 0.5, "bury": 0.25,
 
 class Random:
     def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+        self.random = random.Random(seed).random
 
     def choose(self, kind: str, options: Sequence[Hashable]) -> int:
         odds = ODDS.get(kind)
         if odds is None:
             return self._run(options)
-        if self.rng.random() >= odds:
+        if self.random() >= odds:
             return 0
-        return 1 + int(self.rng.random() * (len(options) - 1))
+        return 1 + int(self.random() * (len(options) - 1))
 
     def _run(self, options: Sequence[Hashable]) -> int:
-        return int(self.rng.random() * len(options))
+        return int(self.random() * len(options))
 
 
 class Pct(Random):
@@ -52,16 +53,13 @@ class Pct(Random):
         super().__init__(seed)
         self.priorities: dict[Hashable, float] = {}
         self.step = 0
-        self.changes = {int(self.rng.random() * steps) for _ in range(depth - 1)}
+        self.changes = {int(self.random() * steps) for _ in range(depth - 1)}
         self.lowest = 0.0
         self.fair = fair
         self.streak = 0
         self.last: Hashable = None
 
     def _run(self, options: Sequence[Hashable]) -> int:
-        for one in options:
-            if one not in self.priorities:
-                self.priorities[one] = self.rng.random() + 1.0
         self.step += 1
         best = self._best(options)
         if self.step in self.changes or (self.fair and self._starves(options[best])):
@@ -70,7 +68,15 @@ class Pct(Random):
         return best
 
     def _best(self, options: Sequence[Hashable]) -> int:
-        return max(range(len(options)), key=lambda index: self.priorities[options[index]])
+        priorities = self.priorities
+        best, highest = 0, -math.inf
+        for index, one in enumerate(options):
+            priority = priorities.get(one)
+            if priority is None:
+                priority = priorities[one] = self.random() + 1.0
+            if priority > highest:
+                best, highest = index, priority
+        return best
 
     def _sink(self, one: Hashable) -> None:
         self.lowest -= 1.0
@@ -90,10 +96,17 @@ class Pos(Random):
         self.priorities: dict[Hashable, float] = {}
 
     def _run(self, options: Sequence[Hashable]) -> int:
-        ready = {one: self.priorities.get(one) for one in options}
-        self.priorities = {one: self.rng.random() if value is None else value for one, value in ready.items()}
-        best = max(range(len(options)), key=lambda index: self.priorities[options[index]])
-        del self.priorities[options[best]]
+        before, ready = self.priorities, dict[Hashable, float]()
+        best, highest = 0, -1.0
+        for index, one in enumerate(options):
+            priority = before.get(one)
+            if priority is None:
+                priority = self.random()
+            ready[one] = priority
+            if priority > highest:
+                best, highest = index, priority
+        del ready[options[best]]
+        self.priorities = ready
         return best
 
 
@@ -115,9 +128,10 @@ class Recorder:
         self.inner = inner
         self.answers: list[int] = []
         self.sizes: list[int] = []
+        self._answered, self._sized = self.answers.append, self.sizes.append
 
     def choose(self, kind: str, options: Sequence[Hashable]) -> int:
         answer = self.inner.choose(kind, options)
-        self.answers.append(answer)
-        self.sizes.append(len(options))
+        self._answered(answer)
+        self._sized(len(options))
         return answer

@@ -57,7 +57,12 @@ class SimulatedLoop(VirtualLoop):
         me = cast(Any, self)
         ready = me._ready
         handles = self._handles
-        if not (ready or handles) or self.outside() or (me._scheduled and me._scheduled[0]._when <= self._virtual):
+        selector = me._selector
+        if (
+            not (ready or handles)
+            or (me._scheduled and me._scheduled[0]._when <= self._virtual)
+            or ((self._jobs or selector.made is not None) and self.outside())
+        ):
             self._poll(me)
         if self.between is not None:
             self.between()
@@ -112,11 +117,16 @@ class SimulatedLoop(VirtualLoop):
         del actors[index]
         return handles.pop(index)
 
+    def close(self) -> None:
+        super().close()
+        self.between = None
+        self.trace.forget()
+
     def _actor(self, handle: Any) -> Hashable:
         owner: Any = getattr(handle._callback, "__self__", None)
         kind: type[Any] = owner.__class__
         if issubclass(kind, asyncio.Task):
-            return self.trace.task(owner, handle._context.get(CURRENT))
+            return self.trace.named(owner) or self.trace.task(owner, handle._context.get(CURRENT))
         if type(handle) is asyncio.TimerHandle:
             return self.trace.name(handle, _TIMERS.get(kind, "a timer"))
         return "the run queue" if issubclass(kind, Node) else "the loop"

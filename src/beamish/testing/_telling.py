@@ -43,6 +43,10 @@ class Trace:
             found = self._names[one] = kind if number == 1 else f"{kind} {number}"
         return found
 
+    def forget(self) -> None:
+        """The run is over: its tasks and processes are not kept until the garbage collector comes by. The lines are."""
+        self._names.clear()
+
     # -- who
 
     def process(self, process: Process) -> str:
@@ -84,7 +88,9 @@ class Trace:
         name, args, kwargs, client = entry
         if isinstance(name, str):
             args = tuple(_Spec(one.id) if isinstance(one, ChildSpec) else one for one in args)
-        text = _REF.sub("#Ref", _ADDRESS.sub("", str(_report.message((name, args, kwargs, client)))))
+        text = str(_report.message((name, args, kwargs, client)))
+        if "0x" in text or "#Ref" in text:
+            text = _REF.sub("#Ref", _ADDRESS.sub("", text))
         caller = getattr(client, "caller", None)
         return self._named(text, (args, kwargs), node) + (f" for {self.process(caller)}" if isinstance(caller, Process) else "")
 
