@@ -500,3 +500,82 @@ class TestThePlaces:
             beamish.send  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore
         with pytest.raises(AttributeError, match=r"has no 'sned'$"):
             beamish.sned  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore
+
+
+class TestWhatIsRefused:
+    """With texts that say what to write instead."""
+
+    @pytest.mark.parametrize("timeout", [-1, -0.5, "1", None, True, float("nan")])
+    async def test_timeouts_that_are_none(self, beamish: Kit, timeout: Any) -> None:
+        send(current(), 1)
+        with pytest.raises(ValueError, match="a timeout is seconds"):
+            await beamish.assert_receive(int, timeout=timeout)
+        with pytest.raises(ValueError, match="a timeout is seconds"):
+            await beamish.refute_receive(str, timeout=timeout)
+        with pytest.raises(ValueError, match="a timeout is seconds"):
+            await beamish.eventually(lambda: True, timeout=timeout)
+
+    async def test_receive_takes_a_timeout_or_none(self, beamish: Kit) -> None:
+        with pytest.raises(ValueError, match="a timeout is seconds"):
+            await beamish.receive(int, timeout=-1)
+
+    async def test_seconds_among_the_patterns_are_told_of(self, beamish: Kit) -> None:
+        with pytest.raises(AssertionError, match="for seconds: timeout=5"):
+            await beamish.assert_receive(int, 5)
+
+    async def test_an_async_predicate(self, beamish: Kit) -> None:
+        async def never(_: object) -> bool:
+            return False
+
+        send(current(), 1)
+        with pytest.raises(TypeError, match=r"never .* is async"):
+            await beamish.assert_receive(never)
+        assert await beamish.receive() == 1
+        send(current(), never)
+        assert await beamish.assert_receive(("no", never), never, timeout=0.0) is never
+
+    async def test_eventually_takes_a_function(self, beamish: Kit) -> None:
+        with pytest.raises(TypeError, match="eventually takes a function"):
+            await beamish.eventually(True)  # type: ignore[call-overload]
+
+    @pytest.mark.parametrize(
+        ("seconds", "kind"), [("1", TypeError), (-1, ValueError), (float("inf"), ValueError), (float("nan"), ValueError)]
+    )
+    async def test_time_goes_on_by_seconds(self, beamish: Kit, seconds: Any, kind: type[Exception]) -> None:
+        with pytest.raises(kind, match=r"advance takes seconds|finite number of seconds"):
+            await beamish.clock.advance(seconds)
+
+    async def test_on_exit_takes_a_function(self, beamish: Kit) -> None:
+        with pytest.raises(TypeError, match="on_exit takes a function"):
+            beamish.on_exit(1)  # type: ignore[arg-type]
+
+    async def test_a_crash_of_nobody_names_it(self, beamish: Kit) -> None:
+        await beamish.start_supervised(Counter("counter").child_spec())
+        with pytest.raises(NoProcess, match=r"nothing is registered as 'conter'.*Similar names: 'counter'"):
+            await beamish.crash(Counter("conter"))
+
+    async def test_a_crash_is_of_an_exception(self, beamish: Kit) -> None:
+        counter = await beamish.start_supervised(Counter("counter").child_spec())
+        with pytest.raises(TypeError, match="crashes of an Exception"):
+            await beamish.crash(counter, KeyboardInterrupt())
+
+    async def test_run_in_an_async_test(self, beamish: Kit) -> None:
+        async def body() -> None: ...
+
+        with pytest.raises(RuntimeError, match=r"in an async test, await body\(\)"):
+            beamish.run(body)
+
+    def test_run_takes_an_async_function(self, beamish: Kit) -> None:
+        async def body() -> None: ...
+
+        with pytest.raises(TypeError, match=r"run takes the function, beamish.run\(body\)"):
+            beamish.run(body())  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="run takes an async def function, and <lambda> returned 1"):
+            beamish.run(lambda: 1)  # type: ignore[arg-type, return-value]
+        with pytest.raises(TypeError, match="run takes an async def"):
+            beamish.run(3)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("faults", [("explode",), "crash", ("crash", "kil")])
+    def test_faults_that_there_are_not(self, faults: Any) -> None:
+        with pytest.raises(ValueError, match="faults is a tuple of"):
+            Kit(faults=faults)

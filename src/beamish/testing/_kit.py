@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
 from logging import LogRecord
@@ -11,12 +12,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 import beamish
-from beamish import CallExit, ChildSpec, Exit, Kill, NoProcess, NotFound, Pid, Supervisor, sys
-from beamish._runtime.process import DEAD, Process, TaskProcess
+from beamish import ChildSpec, Kill, NoProcess, NotFound, Pid, Supervisor
+from beamish._address import check_timeout
+from beamish._runtime.node import here
+from beamish._runtime.process import DEAD, TaskProcess
 from beamish._runtime.signals import SYSTEM
-from beamish.process import Target, find, myself
+from beamish.errors import short
+from beamish.process import Target, find, myself, name_of
 from beamish.testing import _patterns
 from beamish.testing._captures import Heard, capture_crashes, capture_telemetry
+from beamish.testing._crashing import raiser, settled, supervisors_of
+from beamish.testing._faults import KINDS
 from beamish.testing._scene import Scene, quiet
 from beamish.testing._virtual import VirtualLoop
 from beamish.testing._world import World
@@ -45,21 +51,27 @@ class Kit:
         """In a test that simloom runs: `async with Kit() as beamish:`, and there are `faults` (see `simulate`) when they are asked for."""
         self._world = world
         self._real_time = real_time
-        self._faults = frozenset[str](faults)
+        self._faults = _known(faults)
         self._scene: Scene | None = None
         self.clock = KitClock(self)
 
     # -- the life of a test
 
     def run(self, body: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run `body()` in a fresh world, on an event loop of its own: for plain `def` tests, which may do so several times."""
+        """Run `body()`, an `async def`, in a fresh world, on an event loop of its own: for plain `def` tests, several times if need be."""
+        __tracebackhide__ = True
+        _refuse_body(body)
         with asyncio.Runner(loop_factory=None if self._real_time else VirtualLoop) as runner:
             return runner.run(self.play(body))
 
     async def play(self, body: Callable[[], Awaitable[T]]) -> T:
         """Run `body()` as the test: what the plugin does with an `async def` test."""
+        __tracebackhide__ = True
         async with self:
-            return await body()
+            awaited = body()
+            if not inspect.isawaitable(awaited):
+                raise TypeError(f"run takes an async def function, and {_name(body)} returned {short(awaited)}, which is not awaited")
+            return await awaited
 
     async def __aenter__(self) -> Self:
         self._begun().adopt()
@@ -108,6 +120,8 @@ class Kit:
 
     def on_exit(self, callback: Callable[[], object]) -> None:
         """Call `callback()`, plain or async, after the test, when what was supervised has stopped; last one first."""
+        if not callable(callback):
+            raise TypeError(f"on_exit takes a function without parameters: beamish.on_exit(server.close). Got: {short(callback)}")
         self._begun().callbacks.append(callback)
 
     # -- servers
@@ -117,6 +131,7 @@ class Kit:
 
         Stopped after the test, last one first. Returns its address. Raises AlreadyStarted when the id is taken, StartError.
         """
+        __tracebackhide__ = True
         scene = self._begun()
         if scene.supervisor is None:
             scene.supervisor = await Supervisor.start([], max_restarts=1_000_000, max_seconds=1.0)  # not linked to the test
@@ -124,6 +139,7 @@ class Kit:
 
     async def stop_supervised(self, id: Any) -> None:
         """Stop what `start_supervised` started under this id (of its spec: the server's name, or its class), and forget it. NotFound."""
+        __tracebackhide__ = True
         supervisor = self._begun().supervisor
         if supervisor is None:
             raise NotFound(f"nothing was started with start_supervised, so there is no {id!r} to stop")
@@ -136,25 +152,29 @@ class Kit:
     async def crash(self, server: S, error: object = None) -> S:
         """Make a server crash, and wait until its supervisor has restarted it. Returns its address, new where it was a pid.
 
-        `error`: an exception, which is raised in the server after the mail that it has now; `KILL`; or any other exit reason. By
-        default RuntimeError. A server that is not restarted (temporary, transient and a clean reason, not supervised) is waited for
-        until it is down. Raises NoProcess when nobody is there, CallExit when the supervisor gave up. What crashes meanwhile is
-        expected.
+        `error`: an exception (or its class), which is raised in the server after the mail that it has now; `KILL`; or any other exit
+        reason. By default RuntimeError. A server that is not restarted (temporary, transient and a clean reason, not supervised) is
+        waited for until it is down. A supervisor in between that gives up (by default at the fourth crash within 5 s) is restarted by
+        the one above it, with all its children, which is waited for too.
+
+        Raises NoProcess when nobody is there, CallExit when the topmost supervisor gave up. What crashes meanwhile is expected.
         """
+        __tracebackhide__ = True
         process = find(server)
         if process is None or process.status == DEAD:
-            raise NoProcess.of(server, "crash", None, ())
+            known = process.node.names if process is not None else here().names
+            raise NoProcess.of(server, "crash", name_of(server), known)
         if isinstance(process, TaskProcess):
             raise TypeError(f"crash is for servers. End {server!r} with beamish.exit(pid, reason)")
         record = process.record  # its supervisor's note about it
-        above = _supervisors(process)
+        above = supervisors_of(process)
         with capture_crashes(), capture_telemetry("beamish.supervisor.restart") as restarts:
             if isinstance(error, Kill):
                 beamish.exit(process, error)
             else:
-                process.post((SYSTEM, _raiser(error), None, None))
+                process.post((SYSTEM, raiser(error), None, None))
             await beamish.down(process)
-            await _settled(above)
+            await settled(above)
             await quiet(self._begun().loop)
         if isinstance(server, str) or getattr(server, "_name", None) is not None:
             return server
@@ -170,26 +190,35 @@ class Kit:
 
         Patterns are those of `beamish.testing.like`; `timeout` in seconds, None waits for ever.
         """
+        __tracebackhide__ = True
+        check_timeout(timeout)
         return await beamish.receive(_patterns.either(patterns), timeout=timeout)
 
     async def assert_receive(self, *patterns: Any, timeout: float = 1.0) -> Any:
-        """The same, with a failure that shows the mailbox and why the nearest message does not match.
+        """Take the oldest message to this process that matches one of the patterns, or wait for it, and return it.
+
+        Where none comes the test fails, shows its mailbox, and why the nearest message does not match. Patterns are those of
+        `beamish.testing.like`: a class, a tuple, a dict, a predicate, a value.
 
         `timeout`: 1.0 second of the test's time, where ExUnit waits 0.1: in virtual time waiting costs nothing. 0.0 looks at what
         is there now.
         """
         __tracebackhide__ = True
+        _refuse_timeout(timeout)
         try:
             return await self.receive(*patterns, timeout=timeout)
         except TimeoutError:
             pass
         waited = f"within {timeout:g} s" if timeout else "so far"
         text = f"the test received no {_patterns.wanted(patterns)} {waited}; {_patterns.mailbox(patterns, self._inbox())}"
+        if len(patterns) > 1 and type(patterns[-1]) in (int, float):
+            text += f"\n{patterns[-1]} is a pattern here, as all that is given without a name; for seconds: timeout={patterns[-1]}"
         raise AssertionError(text)
 
     async def refute_receive(self, *patterns: Any, timeout: float = 0.1) -> None:
         """Fail if a message comes within `timeout` seconds that matches one of the patterns (none: any message)."""
         __tracebackhide__ = True
+        _refuse_timeout(timeout)
         try:
             message = await self.receive(*patterns, timeout=timeout)
         except TimeoutError:
@@ -227,6 +256,9 @@ class Kit:
         An AssertionError that it raises is a no. `timeout`: seconds of the test's time; then it fails.
         """
         __tracebackhide__ = True
+        if not callable(predicate):
+            raise TypeError(f"eventually takes a function, plain or async, to look again and again: lambda: found. Got: {short(predicate)}")
+        _refuse_timeout(timeout)
         loop = self._begun().loop
         end = loop.time() + timeout
         while True:
@@ -263,9 +295,12 @@ class KitClock:
 
     async def advance(self, seconds: float) -> None:
         """Let `seconds` of virtual time pass: everything that is due meanwhile happens in its order, and what follows from it."""
+        __tracebackhide__ = True
         scene = self._kit._begun()  # pyright: ignore[reportPrivateUsage]
-        if seconds < 0:
-            raise ValueError(f"time does not go back. Got: {seconds!r}")
+        if not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"advance takes seconds: beamish.clock.advance(60.0). Got: {seconds!r}")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"time goes on, by a finite number of seconds: it does not go back. Got: {seconds!r}")
         if not scene.virtual:
             raise RuntimeError("this test runs in real time, as its marker says: nothing can move that on")
         await quiet(scene.loop)
@@ -277,6 +312,7 @@ class KitClock:
 
 
 async def _looked(predicate: Callable[[], Any]) -> tuple[Any, AssertionError | None]:
+    __tracebackhide__ = True
     try:
         value = predicate()
         return (await value if inspect.isawaitable(value) else value), None
@@ -284,52 +320,39 @@ async def _looked(predicate: Callable[[], Any]) -> tuple[Any, AssertionError | N
         return None, error
 
 
-# --- crashes ----------------------------------------------------------------------------------------------------------
+# --- what is given to it, looked at ------------------------------------------------------------------------------------
 
 
-def _raiser(error: Any) -> Callable[[Process], None]:
-    raised = _made(error)
-
-    def crash(_: Process) -> None:
-        raise raised
-
-    return crash
+def _known(faults: Iterable[str]) -> frozenset[str]:
+    kinds = frozenset([faults]) if isinstance(faults, str) else frozenset(faults)
+    if isinstance(faults, str) or kinds - KINDS:
+        raise ValueError(f'faults is a tuple of "crash", "kill", "late", "slow": Kit(faults=("crash",)). Got: {faults!r}')
+    return kinds
 
 
-def _made(error: Any) -> Exception:
-    if error is None:
-        return RuntimeError("crashed by its test")
-    if isinstance(error, Exception):
-        return error
-    if isinstance(error, type) and issubclass(cast(Any, error), Exception):
-        return cast(Exception, error("crashed by its test"))
-    return Exit(error)
+def _refuse_body(body: Any) -> None:
+    """What `run` can't run; a coroutine is closed, for nobody awaits it."""
+    __tracebackhide__ = True
+    if inspect.iscoroutine(body):
+        body.close()
+        raise TypeError(f"run takes the function, beamish.run({body.__name__}), and not what it returns, {body.__name__}()")
+    if not callable(body):
+        raise TypeError(f"run takes an async def function without parameters. Got: {short(body)}")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"run is for plain def tests, and here a loop runs already: in an async test, await {_name(body)}()")
 
 
-def _supervisors(process: Process) -> list[Process]:
-    """Its supervisor, that one's supervisor, and so on up."""
-    found: list[Process] = []
-    while process.record is not None:
-        process = process.record.supervisor
-        found.append(process)
-    return found
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", function))
 
 
-async def _settled(supervisors: list[Process]) -> None:
-    """Wait until the first has dealt with an exit that is on its way to it; if that ended it, until the next one has."""
-    for supervisor in supervisors:
-        try:
-            await _restarted(supervisor)
-            return
-        except CallExit:
-            if supervisor is supervisors[-1]:
-                raise
-
-
-async def _restarted(supervisor: Process) -> None:
-    for _ in range(100):
-        await sys.get_state(supervisor, timeout=None)  # served in turn: after the exit, and after the restart
-        children = await cast(Any, supervisor.label()).which_children()
-        if not any(one.child == "restarting" for one in children):
-            return
-    raise AssertionError(f"{supervisor.label()!r} has tried a hundred times to restart its child: its init fails each time")
+def _refuse_timeout(seconds: Any) -> None:
+    __tracebackhide__ = True
+    if seconds is None or isinstance(seconds, bool):
+        raise ValueError(f"a timeout is seconds (0 or more); to wait for ever, receive(…). Got: {seconds!r}")
+    check_timeout(seconds)
+    if math.isnan(seconds):
+        raise ValueError("a timeout is seconds (0 or more). Got: nan")

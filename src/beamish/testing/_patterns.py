@@ -6,7 +6,7 @@
 * `like(Down, reason=Normal)`: an instance of the class whose attributes match; those not named may be anything
 * a dataclass instance: the same class, each field a pattern. `Found("otp", hits=int)`
 * `...`: anything
-* a predicate: `lambda message: message.hits > 3`. One that raises does not match, as a guard in Elixir
+* a predicate, a plain function: `lambda message: message.hits > 3`. One that raises does not match, as a guard in Elixir
 * any other value: one that is equal to it
 
 A value matches itself, whatever it is: a pattern is compared first, and taken apart only where that fails.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,10 +84,14 @@ def miss(pattern: Any, value: Any, path: str = "") -> Miss | None:
         _refuse_generic(pattern)
         return _differs(pattern, value, path, _resemblance(pattern, value))
     try:
-        if pattern(value):
+        says: Any = pattern(value)
+        if not inspect.iscoroutine(says) and says:
             return None
     except Exception as error:  # as in a guard: it was not made for this message
         return Miss(0.0, (f"{path or 'it'}: {shown(pattern)} raised {type(error).__name__}: {error}",))
+    if inspect.iscoroutine(says):
+        says.close()
+        raise TypeError(f"a predicate is a plain function, which says yes or no at once, and {shown(pattern)} is async")
     return Miss(0.1, (f"{path or 'it'}: {shown(pattern)} says no to {short(value)}",))
 
 
