@@ -450,3 +450,44 @@ class TestRecording:
         history.complete(operation, 1)
         with pytest.raises(ValueError, match="heard of"):
             history.give_up(operation)
+
+
+class TestMistakes:
+    def test_a_history_is_of_servers(self) -> None:
+        for wrong in ("x", GenServer):
+            with pytest.raises(TypeError, match="by their addresses"):
+                History(wrong)  # type: ignore[arg-type]
+
+    def test_a_client_does_one_thing_after_the_other(self) -> None:
+        history = History()
+        first = history.invoke("ann", "put", 1)
+        with pytest.raises(ValueError, match=r"'ann' still waits for put\(1\) → \?.* two clients"):
+            history.invoke("ann", "put", 2)
+        history.give_up(first)
+        history.forget(history.invoke("ann", "put", 3))
+        history.complete(history.invoke("ann", "put", 4), None)
+        assert [str(one) for one in history] == ["put(1) → ?", "put(4) → None"]
+
+    async def test_a_call_is_no_cast(self) -> None:
+        async def allow() -> bool:
+            return True
+
+        history = History()
+        with pytest.raises(TypeError, match=r"allow is awaited: await history.call\('ann', …\)"):
+            history.cast("ann", allow)  # type: ignore[arg-type]
+        assert not len(history)
+
+    async def test_a_client_then_a_method(self) -> None:
+        history = History()
+        with pytest.raises(TypeError, match="the client's name, the method, and its arguments"):
+            await history.call("ann", "try_take", "tea")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Got as the method: 'tea'"):
+            await history.call(history.call, "tea")  # type: ignore[arg-type]
+
+    def test_a_function_needs_the_first_state(self) -> None:
+        def step(state: int, request: Request) -> tuple[int, int]:
+            return state, state
+
+        with pytest.raises(TypeError, match=r"linearizable\(history, step, 0\)"):
+            linearizable(History(), step)  # type: ignore[call-overload]
+        assert linearizable(History(), step, None) == []  # type: ignore[arg-type]

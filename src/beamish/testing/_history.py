@@ -90,9 +90,13 @@ class History:
     """Records operations. As a context manager it hears of the ends of the `servers` that it is given too."""
 
     def __init__(self, *servers: Address) -> None:
+        for one in servers:
+            if not isinstance(one, Address):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"a history is told of the ends of servers, by their addresses: History(Account('account')). Got: {one!r}")
         self.servers = servers
         self.operations: list[Operation] = []
         self._moment = 0
+        self._asking: dict[Hashable, Operation] = {}
         self._node: Node | None = None
 
     def __iter__(self) -> Iterator[Operation]:
@@ -104,7 +108,10 @@ class History:
     # -- by hand
 
     def invoke(self, client: Hashable, name: str, *args: Any, **kwargs: Any) -> Operation:
-        """An operation begins that something else carries out; `complete` or `fail` it."""
+        """An operation begins that something else carries out: then `complete` it, `give_up` waiting for its reply, or `forget` it.
+
+        A client does one thing after the other; for two at once there are two clients. ValueError.
+        """
         return self._begin(client, Request(name, args, kwargs), None)
 
     def complete(self, operation: Operation, reply: Any) -> None:
@@ -130,6 +137,7 @@ class History:
 
     def forget(self, operation: Operation) -> None:
         """It never reached the server."""
+        operation.waiting = False
         self.operations.remove(operation)
 
     def crashed(self, server: object = None) -> None:
@@ -143,7 +151,12 @@ class History:
         self.operations.append(ended)
 
     def _begin(self, client: Hashable, request: Request, server: object) -> Operation:
-        operation = Operation(client, request, self._now(), server=server)
+        before = self._asking.get(client)
+        if before is not None and before.waiting:
+            raise ValueError(
+                f"{client!r} still waits for {before}, and a client does one thing after the other: for two at once, two clients"
+            )
+        self._asking[client] = operation = Operation(client, request, self._now(), server=server)
         self.operations.append(operation)
         return operation
 
@@ -165,7 +178,7 @@ class History:
 
     async def call(self, client: Hashable, method: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """`await history.call("ann", cache.fetch, "otp")`: what `await cache.fetch("otp")` gives, or raises, on the record."""
-        operation = self._begin(client, Request(_name(method), args, kwargs), _server(method))
+        operation = self._asked(client, method, args, kwargs)
         try:
             reply = await method(*args, **kwargs)
         except BaseException as error:
@@ -176,29 +189,41 @@ class History:
 
     def do(self, client: Hashable, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The same for a method that is not awaited and gives its reply at once: `history.do("ann", registry.lookup, "key")`."""
-        operation = self._begin(client, Request(_name(method), args, kwargs), _server(method))
+        operation = self._asked(client, method, args, kwargs)
         try:
             reply = method(*args, **kwargs)
         except BaseException as error:
             self._raised(operation, error)
             raise
-        if isinstance(reply, Awaitable):
-            _close(reply)
-            self.forget(operation)
-            raise TypeError(f"{_name(method)} is awaited: await history.call({client!r}, …)")
+        self._refuse_awaited(operation, method, reply)
         self.complete(operation, reply)
         return reply
 
     def cast(self, client: Hashable, method: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """The same for a cast: it takes effect any time later, or never when the server ends before."""
-        operation = self._begin(client, Request(_name(method), args, kwargs), _server(method))
+        operation = self._asked(client, method, args, kwargs)
         operation.cast = True
         try:
-            method(*args, **kwargs)
+            reply: object = method(*args, **kwargs)
         except BaseException:
             self.forget(operation)
             raise
+        self._refuse_awaited(operation, method, reply)
         operation.waiting = False
+
+    def _asked(self, client: Hashable, method: Any, args: Any, kwargs: Any) -> Operation:
+        if not callable(method):
+            raise TypeError(
+                "a history takes the client's name, the method, and its arguments: "
+                f'history.call("ann", cache.fetch, "otp"). Got as the method: {short(method)}'
+            )
+        return self._begin(client, Request(_name(method), args, kwargs), _server(method))
+
+    def _refuse_awaited(self, operation: Operation, method: Any, reply: object) -> None:
+        if isinstance(reply, Awaitable):
+            _close(reply)
+            self.forget(operation)
+            raise TypeError(f"{_name(method)} is awaited: await history.call({operation.client!r}, …)")
 
     def _raised(self, operation: Operation, error: BaseException) -> None:
         if isinstance(error, _NOT_ASKED):

@@ -30,6 +30,7 @@ from beamish.testing._history import History, Operation
 from beamish.testing._timeline import timeline
 
 S = TypeVar("S")
+_NONE: Any = object()
 
 
 class Model(Generic[S]):
@@ -73,13 +74,15 @@ def linearizable(history: Iterable[Operation], model: Model[S], /, *, limit: int
 def linearizable(
     history: Iterable[Operation], step: Callable[[S, Request], tuple[Any, S]], initial: S, /, *, limit: int = ...
 ) -> list[Operation]: ...
-def linearizable(history: Iterable[Operation], model: Any, initial: Any = None, /, *, limit: int = 1_000_000) -> list[Operation]:
+def linearizable(history: Iterable[Operation], model: Any, initial: Any = _NONE, /, *, limit: int = 1_000_000) -> list[Operation]:
     """Check a history against a model: a `Model`, or a function `step(state, request) -> (reply, state)` and the state at the start.
 
     Returns an order that explains it; of a model with keys, one after the other. Raises NotLinearizable, with the shortest part of the
     history that fails drawn as a timeline, or Undecided after `limit` steps of the search.
     """
     sequential = cast("Any", model if isinstance(model, Model) else _Function(model, initial))
+    if isinstance(model, Model) and initial is not _NONE:
+        raise TypeError(f"a Model tells its first state itself, by init. Got besides: {initial!r}")
     found: list[Operation] = []
     for part in _parts(list(history), sequential):
         found += _Check(part, sequential, limit).run()
@@ -90,6 +93,8 @@ class _Function(Model[Any]):
     def __init__(self, step: Any, initial: Any) -> None:
         if not callable(step) or isinstance(step, type):
             raise TypeError(f"a model is a Model, as Counting(), or a function step(state, request) and its first state. Got: {step!r}")
+        if initial is _NONE:
+            raise TypeError(f"a function does not know the first state: linearizable(history, {_shown(step)}, 0)")
         self._step: Any = step
         self._initial = initial
 
@@ -98,6 +103,11 @@ class _Function(Model[Any]):
 
     def step(self, state: Any, request: Request, /) -> Any:
         return self._step(state, request)
+
+
+def _shown(function: Any) -> str:
+    name = getattr(function, "__name__", "step")
+    return name if name.isidentifier() else "step"
 
 
 def _parts(operations: list[Operation], model: Model[Any]) -> list[list[Operation]]:
