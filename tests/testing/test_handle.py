@@ -12,16 +12,24 @@ import beamish
 from beamish import (
     Agent,
     Answer,
+    Begin,
     CallingSelf,
     Client,
     Continue,
+    Event,
     GenServer,
+    Info,
+    Keep,
     Next,
     NoReply,
+    Postpone,
     Reply,
     StateMachine,
+    StateTimeout,
     Stop,
     Timeout,
+    Transition,
+    UnhandledEvent,
     WrongLoop,
     call,
     cast,
@@ -36,6 +44,7 @@ from beamish import (
     send,
     send_after,
     spawn_link,
+    when,
 )
 from beamish.servers import RateLimiter, SearchCache
 from beamish.servers._entries import Entries
@@ -144,9 +153,88 @@ class Words(GenServer[list[str]]):
 
 
 class Door(StateMachine[str, int]):
+    """Opens when it is knocked at for the third time; the data counts."""
+
+    def init(self) -> Begin[str, int]:
+        return Begin("closed", 0)
+
     @call
-    def knock(self, state: str, data: int) -> Next[str, int]:
-        return Next("open")
+    def knock(self, state: str, data: int) -> Answer[bool]:
+        if data < 2:
+            return Keep(data=data + 1, reply=False)
+        return Next("open", StateTimeout(5.0), data=0, reply=True)
+
+    @call
+    def knocks(self, state: str, data: int, *, more: int = 0) -> int:
+        return data + more
+
+    @call
+    def wait(self, state: str, data: int) -> Answer[str]:
+        return Postpone() if state == "closed" else Keep(reply="in")
+
+    @call
+    async def knock_gently(self, state: str, data: int) -> Answer[bool]:
+        await asyncio.sleep(0)
+        return Keep(data=data + 1, reply=False)
+
+    @cast
+    def slam(self, state: str, data: int) -> Transition:
+        return Next("closed")
+
+    @cast
+    def tear_down(self, state: str, data: int) -> Transition:
+        return Stop("gone", state=("gone", data))
+
+    @cast
+    def wrong(self, state: str, data: int) -> Any:
+        return 5
+
+    @when("open")
+    def opened(self, state: str, data: int, event: Event) -> Transition | None:
+        return Next("closed") if isinstance(event, StateTimeout) else None
+
+    def handle_event(self, state: str, data: int, event: Event) -> Transition | None:
+        return Keep(data=data + 10) if event == Info("bell") else None
+
+    def handle_enter(self, state: str, data: int, before: str) -> Transition | None:
+        return Keep(data=data + 100) if state != before else None
+
+
+class TestStateMachines:
+    def test_the_state_and_the_data_are_a_pair(self) -> None:
+        reply, (state, data) = handle(Door.knock, ("closed", 0))
+        assert (reply, state, data) == (False, "closed", 1)
+        handled = handle(Door.knock, ("closed", 2))
+        assert (handled.reply, handled.state, handled.then) == (True, ("open", 0), (StateTimeout(5.0),))
+        assert isinstance(handled.answer, Next)
+        assert handle(Door.knocks, ("closed", 2), more=3) == (5, ("closed", 2))
+
+    def test_an_event_that_is_postponed_has_no_reply_yet(self) -> None:
+        handled = handle(Door.wait, ("closed", 0))
+        assert isinstance(handled.answer, Postpone)
+        assert isinstance(handled.reply, Postpone)
+        assert handle(Door.wait, ("open", 0)).reply == "in"
+
+    def test_casts(self) -> None:
+        assert handle(Door.slam, ("open", 1)) == (None, ("closed", 1))
+        handled = handle(Door.tear_down, ("open", 1))
+        assert (handled.stopped, handled.state) == ("gone", ("gone", 1))
+        with pytest.raises(TypeError, match=r"Door\.wrong returned 5, of which the machine would crash"):
+            handle(Door.wrong, ("open", 1))
+
+    def test_events_and_the_functions_of_states(self) -> None:
+        assert handle(Door.handle_event, ("closed", 1), Info("bell")).state == ("closed", 11)
+        assert handle(Door.opened, ("open", 1), StateTimeout(5.0)).state == ("closed", 1)
+        assert handle(Door.opened, ("open", 1), Info("bell")).state == ("open", 11)  # left to handle_event
+        with pytest.raises(UnhandledEvent, match="what"):
+            handle(Door.opened, ("open", 1), Info("what"))
+
+    def test_entering_is_a_handler_of_its_own(self) -> None:
+        assert handle(Door.handle_enter, ("open", 1), "closed").state == ("open", 101)
+        assert handle(Door.handle_enter, ("open", 1), "open").state == ("open", 1)
+
+    async def test_async_ones(self) -> None:
+        assert await handle_async(Door.knock_gently, ("closed", 0)) == (False, ("closed", 1))
 
 
 class TestTheReplyAndTheState:
@@ -381,8 +469,8 @@ class TestWhatIsNoHandler:
         with pytest.raises(TypeError, match=r"Counter\.wrong returned 5, of which the server would crash"):
             handle(Counter.wrong, [0])
 
-    def test_a_state_machine(self) -> None:
-        with pytest.raises(TypeError, match="StateMachine"):
+    def test_a_state_machine_without_its_data(self) -> None:
+        with pytest.raises(TypeError, match=r"handle\(Door.knock, \(state, data\), …\), which gives both back. Got: 'closed'"):
             handle(Door.knock, "closed")
 
     def test_wrong_arguments_are_the_handlers_own_error(self) -> None:

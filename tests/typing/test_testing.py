@@ -6,7 +6,23 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol, assert_type
 
-from beamish import Answer, ChildSpec, Client, GenServer, Message, NoReply, Reply, Request, Stop, call, cast
+from beamish import (
+    Answer,
+    ChildSpec,
+    Client,
+    Event,
+    GenServer,
+    Info,
+    Message,
+    Next,
+    NoReply,
+    Reply,
+    Request,
+    StateMachine,
+    Transition,
+    call,
+    cast,
+)
 from beamish.servers import SearchCache
 from beamish.servers._entries import Entries
 from beamish.testing import (
@@ -51,6 +67,27 @@ class Shop(GenServer[dict[str, int]]):
     def handle_info(self, state: dict[str, int], message: object) -> None: ...
 
 
+class Lamp(StateMachine[str, int]):
+    @call
+    def flip(self, state: str, data: int) -> Answer[bool]:
+        return Next("on", reply=True)
+
+    @cast
+    def dim(self, state: str, data: int, by: int) -> Transition:
+        return Next("off")
+
+    def handle_event(self, state: str, data: int, event: Event) -> Transition | None: ...
+
+    def handle_enter(self, state: str, data: int, before: str) -> Transition | None: ...
+
+
+def handling_machines(lamp: tuple[str, int]) -> None:
+    assert_type(handle(Lamp.flip, lamp), Handled[bool, tuple[str, int]])
+    assert_type(handle(Lamp.dim, lamp, 3), Handled[None, tuple[str, int]])
+    assert_type(handle(Lamp.handle_event, lamp, Info("tick")), Handled[None, tuple[str, int]])
+    assert_type(handle(Lamp.handle_enter, lamp, "on"), Handled[None, tuple[str, int]])
+
+
 def handling(state: dict[str, int], entries: Entries[str, bytes]) -> None:
     reply, after = handle(Shop.price, state, "tea", default=1)
     assert_type(reply, int)
@@ -59,7 +96,7 @@ def handling(state: dict[str, int], entries: Entries[str, bytes]) -> None:
     handled = handle(Shop.reserve, state, "tea")
     assert_type(handled, Handled[bool, dict[str, int]])
     assert_type(handled.reply, bool)
-    assert_type(handled.answer, Reply[bool] | NoReply | Stop[bool])
+    assert_type(handled.answer, Answer[bool])
     assert_type(handled.later(), bool)
 
     assert_type(handle(Shop.put, state, "tea", 3), Handled[None, dict[str, int]])

@@ -13,9 +13,10 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast as as_type, overload
 
-from beamish import Client, Continue, GenServer, Hibernate, Message, NoReply, Reply, StateMachine, Stop, Timeout
+from beamish import Action, Answer, Client, Continue, GenServer, Hibernate, Message, NoReply, Reply, StateMachine, Stop, Timeout
 from beamish._answers import UNCHANGED, Refuse
 from beamish._loop import ServerProcess
 from beamish._runtime.client import ANSWERED
@@ -23,13 +24,15 @@ from beamish._runtime.clock import ManualClock
 from beamish._runtime.node import _BY_LOOP, NODES, Node, here, here_key  # pyright: ignore[reportPrivateUsage]
 from beamish._runtime.process import Entry, Process
 from beamish.gen_server import Server
+from beamish.testing._handled_machine import after, asked_first, asked_first_now, checked, is_transition, pair_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 Q = TypeVar("Q")
+D = TypeVar("D")
 
-_CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "terminate")
+_CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "handle_event", "handle_enter", "terminate")
 
 
 class NoProcessHere(RuntimeError):
@@ -42,8 +45,8 @@ class Handled(tuple[R, S]):
     The reply is what the client gets. Where it gets none (now), it is the `NoReply()` or `Stop(reason)` that the handler returned.
     """
 
-    answer: Reply[R] | NoReply | Stop[R]
-    """What the handler returned; a plain value is `Reply(value)`."""
+    answer: Answer[R]
+    """What the handler returned; a plain value is `Reply(value)`. Of a state machine: Next, Keep, …"""
     client: Client | None
     """What `beamish.client()` gave in the handler, if that asked."""
 
@@ -56,9 +59,10 @@ class Handled(tuple[R, S]):
         return self[1]
 
     @property
-    def then(self) -> Continue | Timeout | Hibernate | None:
-        """`then=` of the answer: what the server would do next."""
-        return None if isinstance(self.answer, Stop) else self.answer.then
+    def then(self) -> Continue | Timeout | Hibernate | tuple[Action, ...] | None:
+        """`then=` of the answer: what the server would do next. Of a state machine the tuple of its timeouts and events."""
+        answer: Any = self.answer
+        return getattr(answer, "then", None)
 
     @property
     def stopped(self) -> object:
@@ -84,13 +88,17 @@ def handle(  # type: ignore[overload-overlap]
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], state: S, /, *args: P.args, **kwargs: P.kwargs
 ) -> Handled[R, S]: ...
 @overload
-def handle(method: Callable[Concatenate[Any, P], None], state: S, /, *args: P.args, **kwargs: P.kwargs) -> Handled[None, S]: ...
+def handle(  # type: ignore[overload-overlap]
+    method: Callable[Concatenate[Any, P], None], state: S, /, *args: P.args, **kwargs: P.kwargs
+) -> Handled[None, S]: ...
 @overload
 def handle(method: Callable[[Any, S, Any, Client], Any], state: S, request: Message[R], /) -> Handled[R, S]: ...
 @overload
 def handle(method: Callable[[Any, S, Q, Client], R | Reply[R]], state: S, request: Q, /) -> Handled[R, S]: ...
 @overload
 def handle(method: Callable[[Any, S, Q], object], state: S, message: Q, /) -> Handled[None, S]: ...
+@overload
+def handle(method: Callable[[Any, S, D, Q], object], state: tuple[S, D], event: Q, /) -> Handled[None, tuple[S, D]]: ...
 @overload
 def handle(method: Callable[P, Coroutine[Any, Any, R]], state: S, /, *args: P.args, **kwargs: P.kwargs) -> Handled[R, S]: ...
 @overload
@@ -100,7 +108,9 @@ def handle(method: Callable[..., Any], state: Any, /, *args: Any, **kwargs: Any)
 
     `method` is a @call or @cast, a method that makes one (the client's side of a server), a callback (`Clicks.handle_info`,
     `handle_continue`, `handle_cast`, `handle_call`: its `client` is added), or one of an address, `Cache("cache").fetch`, where the
-    class inherits it. What the handler raises is raised here: the server would have crashed of it.
+    class inherits it. A state machine has a pair in the place of the state, `reply, (state, data) = handle(Door.push, ("open", data))`;
+    its callbacks are `handle_event`, `handle_enter` and the functions with @when, which leave to `handle_event` what they return None
+    for. What the handler raises is raised here: the server would have crashed of it.
 
     No event loop is needed; without one the time of `monotonic()` is 1000.0. Where one runs, the handler may use other servers.
     For `async def` handlers: `await handle_async(…)`; TypeError here.
@@ -122,13 +132,17 @@ async def handle_async(  # type: ignore[overload-overlap]
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], state: S, /, *args: P.args, **kwargs: P.kwargs
 ) -> Handled[R, S]: ...
 @overload
-async def handle_async(method: Callable[Concatenate[Any, P], None], state: S, /, *args: P.args, **kwargs: P.kwargs) -> Handled[None, S]: ...
+async def handle_async(  # type: ignore[overload-overlap]
+    method: Callable[Concatenate[Any, P], None], state: S, /, *args: P.args, **kwargs: P.kwargs
+) -> Handled[None, S]: ...
 @overload
 async def handle_async(method: Callable[[Any, S, Any, Client], Any], state: S, request: Message[R], /) -> Handled[R, S]: ...
 @overload
 async def handle_async(method: Callable[[Any, S, Q, Client], Awaitable[R | Reply[R]]], state: S, request: Q, /) -> Handled[R, S]: ...
 @overload
 async def handle_async(method: Callable[[Any, S, Q], object], state: S, message: Q, /) -> Handled[None, S]: ...
+@overload
+async def handle_async(method: Callable[[Any, S, D, Q], object], state: tuple[S, D], event: Q, /) -> Handled[None, tuple[S, D]]: ...
 @overload
 async def handle_async(method: Callable[P, Coroutine[Any, Any, R]], state: S, /, *args: P.args, **kwargs: P.kwargs) -> Handled[R, S]: ...
 @overload
@@ -144,7 +158,9 @@ class _Run:
     def __init__(self, node: Node, method: Any, state: Any) -> None:
         self.cls, self.function = _found(method)
         self.process = Alone(node, self.cls, self.function.__name__)
-        self.process.state = state
+        self.machine = issubclass(self.cls, StateMachine)
+        self.process.state = pair_of(state, self.function) if self.machine else state
+        self.event: Any = None  # what a machine's callback got
         self.answer: Any = None  # of the last handler that ran
         self.called = False  # that was a call
         self.on_loop = False  # whether an async handler may be awaited
@@ -166,7 +182,7 @@ class _Run:
         return self._handled(await returned if inspect.isawaitable(returned) else returned)
 
     def _is_handler(self) -> bool:
-        return hasattr(self.function, "handler") or self.function.__name__ in _CALLBACKS
+        return hasattr(self.function, "handler") or self.function.__name__ in _CALLBACKS or hasattr(self.function, "__when__")
 
     def _value(self, function: Any, args: Any, kwargs: Any) -> Any:
         """What the handler returns, or its coroutine, which has not begun."""
@@ -181,7 +197,13 @@ class _Run:
         outer, node.current = node.current, process
         try:
             handler = getattr(function, "handler", function)
-            value = process.context().run(handler, process.server, process.state, *args, **kwargs)
+            given = process.state if self.machine else (process.state,)
+            if hasattr(function, "__when__"):
+                handler = partial(
+                    asked_first if inspect.iscoroutinefunction(function) else asked_first_now, function, self.cls.handle_event
+                )
+            self.event = args[0] if args else None
+            value = process.context().run(handler, process.server, *given, *args, **kwargs)
         finally:
             node.current = outer
         if inspect.isawaitable(value) and not self.on_loop:
@@ -231,14 +253,19 @@ class _Run:
         called = self.called
         if isinstance(value, Refuse):
             raise value.error
-        if isinstance(value, NoReply | Stop) or (called and isinstance(value, Reply)):
+        moves = self.machine and (not called or is_transition(value))
+        if moves:
+            self.answer = checked(value, self.function, self.process, self.event)
+        elif isinstance(value, NoReply | Stop) or (called and isinstance(value, Reply)):
             self.answer = value
         elif called or value is None:
             self.answer = Reply(value)
         else:
             what = self.function.__qualname__
             raise TypeError(f"{what} returned {value!r}, of which the server would crash. Expected: None, NoReply(…) or Stop(reason)")
-        if self.answer.state is not UNCHANGED:
+        if moves:
+            self.process.state = after(self.answer, self.process.state)
+        elif self.answer.state is not UNCHANGED:
             self.process.state = self.answer.state
         if not called:
             return None
@@ -283,10 +310,6 @@ def _found(method: Any) -> tuple[Any, Any]:
         raise TypeError(
             "handle takes a method of a server, as Counter.add, then the state, then its arguments: handle(Counter.add, [0], 3). "
             f"Got: {method!r}"
-        )
-    if issubclass(cls, StateMachine):
-        raise TypeError(
-            f"{function.__qualname__} is a StateMachine's: its handlers take the state and the data, and are run in a started one"
         )
     return cls, function
 
