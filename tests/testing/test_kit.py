@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import traceback
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from beamish import (
     current,
     flag,
     monitor,
+    receive,
     registered,
     send,
     send_after,
@@ -38,7 +41,7 @@ from beamish import (
     telemetry,
     whereis,
 )
-from beamish.testing import Crashed, Kit, LeftBehind, NotVerified, Signalled, Stalled, like, mock
+from beamish.testing import Crashed, Kit, LeftBehind, NotAwaited, NotVerified, Signalled, Stalled, like, mock
 
 
 class Counter(GenServer[list[int]]):
@@ -502,6 +505,11 @@ class TestThePlaces:
             beamish.sned  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore
 
 
+class Twice(GenServer[None]):
+    async def add_twice(self, n: int) -> int:
+        return await Counter("counter").add(2 * n)
+
+
 class TestWhatIsRefused:
     """With texts that say what to write instead."""
 
@@ -579,3 +587,95 @@ class TestWhatIsRefused:
     def test_faults_that_there_are_not(self, faults: Any) -> None:
         with pytest.raises(ValueError, match="faults is a tuple of"):
             Kit(faults=faults)
+
+
+class TestAnAwaitThatWasForgotten:
+    """Fails the test, whatever is done with warnings."""
+
+    @pytest.mark.parametrize(
+        ("forget", "told"),
+        [
+            (lambda kit: kit.refute_receive(int), "await beamish.refute_receive(…), at "),
+            (lambda kit: kit.clock.advance(1.0), "await beamish.clock.advance(…), at "),
+            (lambda kit: kit.crash("counter"), "await beamish.crash(…), at "),
+            (lambda kit: kit.eventually(lambda: False), "await beamish.eventually(…), at "),
+            (lambda kit: kit.start_supervised(Counter.child_spec()), "await beamish.start_supervised(…), at "),
+            (lambda kit: Counter("counter").add(1), "await Counter('counter').add(…), at "),
+            (lambda kit: Counter("counter").stop(), "await Counter('counter').stop(…), at "),
+            (lambda kit: Twice("twice").add_twice(1), "await Twice('twice').add_twice(…), at "),
+        ],
+    )
+    def test_of_a_call_or_a_verb(self, forget: Any, told: str) -> None:
+        kit = Kit()
+
+        async def body() -> None:
+            await kit.start_supervised(Counter("counter").child_spec())
+            forget(kit)
+
+        with pytest.raises(NotAwaited) as failure:
+            kit.run(body)
+        assert told in str(failure.value)
+        assert __file__ in str(failure.value)
+
+    def test_of_anything_else_is_what_it_is_to_python(self) -> None:
+        kit = Kit()
+
+        async def other() -> None: ...
+
+        async def body() -> None:
+            other()
+
+        with pytest.warns(RuntimeWarning, match=r"other' was never awaited") as warned:
+            kit.run(body)
+        assert warned[0].filename == __file__
+        with pytest.warns(RuntimeWarning, match="was never awaited"):
+            Counter("counter").stop()  # no test runs
+
+    async def test_a_failing_test_is_told_of_it_besides(self) -> None:
+        async def body() -> None:
+            Kit().crash("counter")
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError) as failure:
+            await Kit().play(body)
+        assert "await beamish.crash" in failure.value.__notes__[0]
+
+
+class TestWhoWaits:
+    """What a test says at which nothing can happen any more."""
+
+    def test_where_and_for_whom(self) -> None:
+        kit = Kit()
+
+        class Waits(GenServer[None]):
+            @call
+            async def wait(self, state: None) -> None:
+                await asyncio.Event().wait()
+
+        async def body() -> None:
+            waits = await kit.start_supervised(Waits("waits").child_spec())
+            other = asyncio.create_task(waits.with_timeout(None).wait(), name="the other one")
+            await waits.with_timeout(None).wait()
+            await other
+
+        with pytest.raises(Stalled) as failure:
+            kit.run(body)
+        test, server, other = str(failure.value).splitlines()[1:]
+        assert re.fullmatch(rf"  the test at {re.escape(__file__)}:\d+ in body, for Waits\('waits'\) to answer wait\(\)", test)
+        assert re.fullmatch(rf"  Waits\('waits'\), in wait\(\), at {re.escape(__file__)}:\d+ in wait", server)
+        assert re.fullmatch(r"  the task 'the other one', for Waits\('waits'\) to answer wait\(\)", other)
+        assert traceback.extract_tb(failure.value.__traceback__)[-1].name == "body"
+
+    def test_a_spawned_function_has_its_name(self) -> None:
+        kit = Kit()
+
+        async def for_ever() -> None:
+            await receive(int)
+
+        async def body() -> None:
+            spawn(for_ever)
+            await kit.receive("nothing")
+
+        with pytest.raises(Stalled, match=r"of .*for_ever at .*, for a message") as failure:
+            kit.run(body)
+        assert re.search(r"process <0.*> of .*for_ever", failure.value.__notes__[0])

@@ -32,14 +32,20 @@ from beamish.testing._mock import (
     verify_mocks as verify_mocks,
 )
 from beamish.testing._patterns import like as like, matches as matches
-from beamish.testing._scene import Crashed as Crashed, Failure as Failure, LeftBehind as LeftBehind, Signalled as Signalled
+from beamish.testing._scene import (
+    Crashed as Crashed,
+    Failure as Failure,
+    LeftBehind as LeftBehind,
+    NotAwaited as NotAwaited,
+    Signalled as Signalled,
+)
 from beamish.testing._simulate import simulate as simulate
 from beamish.testing._virtual import Stalled as Stalled, VirtualLoop as VirtualLoop, virtual_time as virtual_time
 from beamish.testing._world import World as World, world as world
 
 __all__ = [
     "Called", "Crashed", "Failure", "Handled", "Heard", "History", "Kit", "LeftBehind", "ManualClock", "Mock", "MockServer",
-    "Model", "NoProcessHere", "NotLinearizable", "NotVerified", "Operation", "Raised", "Signalled", "Stalled", "Undecided",
+    "Model", "NoProcessHere", "NotAwaited", "NotLinearizable", "NotVerified", "Operation", "Raised", "Signalled", "Stalled", "Undecided",
     "UnexpectedCall", "VirtualLoop", "World", "capture_crashes", "capture_telemetry", "handle", "handle_async", "like", "linearizable",
     "matches", "mock", "settle", "simulate", "verify_mocks", "virtual_time", "world",
 ]  # fmt: skip

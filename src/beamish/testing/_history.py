@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, cast as as_type
 
 from beamish import (
     CallingSelf,
@@ -204,7 +204,7 @@ class History:
         operation = self._asked(client, method, args, kwargs)
         operation.cast = True
         try:
-            reply: object = method(*args, **kwargs)
+            reply = as_type("Callable[..., object]", method)(*args, **kwargs)
         except BaseException:
             self.forget(operation)
             raise

@@ -23,7 +23,7 @@ from beamish.testing import _patterns
 from beamish.testing._captures import Heard, capture_crashes, capture_telemetry
 from beamish.testing._crashing import raiser, settled, supervisors_of
 from beamish.testing._faults import KINDS
-from beamish.testing._scene import Scene, quiet
+from beamish.testing._scene import Crashed, LeftBehind, NotAwaited, Scene, quiet
 from beamish.testing._virtual import VirtualLoop
 from beamish.testing._world import World
 
@@ -61,8 +61,11 @@ class Kit:
         """Run `body()`, an `async def`, in a fresh world, on an event loop of its own: for plain `def` tests, several times if need be."""
         __tracebackhide__ = True
         _refuse_body(body)
-        with asyncio.Runner(loop_factory=None if self._real_time else VirtualLoop) as runner:
-            return runner.run(self.play(body))
+        try:
+            with asyncio.Runner(loop_factory=None if self._real_time else VirtualLoop) as runner:
+                return runner.run(self.play(body))
+        except (LeftBehind, NotAwaited, Crashed) as failure:
+            raise failure.with_traceback(None) from failure.__cause__  # no line is to blame
 
     async def play(self, body: Callable[[], Awaitable[T]]) -> T:
         """Run `body()` as the test: what the plugin does with an `async def` test."""
@@ -93,6 +96,7 @@ class Kit:
         if scene is None:
             return
         if scene.loop.is_closed():
+            scene.abandon()
             raise RuntimeError(
                 "a fixture used `beamish` on an event loop that was closed before the test ended: nothing could be stopped there"
             )

@@ -18,9 +18,11 @@ from beamish._runtime.timers import Timer
 from beamish.errors import short
 from beamish.process import myself
 from beamish.testing._captures import EXPECTED
+from beamish.testing._forgotten import Forgotten
 from beamish.testing._mock import NotVerified, verify_mocks
 from beamish.testing._simloom import is_simloom, tell, with_faults
 from beamish.testing._virtual import Stalled, virtual_time
+from beamish.testing._waiting import shown, to_the_last_line_of_the_test, waiting
 from beamish.testing._world import World
 
 
@@ -34,6 +36,10 @@ class LeftBehind(Failure):
 
 class Crashed(Failure):
     """A server crashed, and the test did not expect it."""
+
+
+class NotAwaited(Failure):
+    """A test has called a server, or a verb of the fixture, without `await`: nothing has happened."""
 
 
 class Signalled(Failure):
@@ -58,11 +64,14 @@ class Scene:
         self.node = self.world.node
         self.supervisor: Supervisor | None = None
         self.callbacks: list[Callable[[], object]] = []
+        self._forgotten = Forgotten()
+        self._forgotten.begin()
         self._crashes = _Crashes()
         logging.getLogger("beamish").addHandler(self._crashes)
         self._stalled: Stalled | None = None
         self._test: Process | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._runners = frozenset[asyncio.Task[Any]]()
 
     def overdue(self) -> bool:
         """Whether a timer is due that waits for the next tick: the runtime's wheel turns by milliseconds."""
@@ -75,6 +84,7 @@ class Scene:
         """The running task is the test: a process, to which others send, and which ends with it."""
         self._test = myself()
         self._task = asyncio.current_task()
+        self._runners = frozenset(self._tasks - {self._task})
         self._tasks |= asyncio.all_tasks(self.loop)  # where a fixture began: its tasks are its own to end, and a runner's may be new
         if self.virtual and not self._simloom:
             self._catch_stall()
@@ -87,11 +97,12 @@ class Scene:
         def stall() -> None:
             if self._stalled is not None or task is None:
                 plain()  # the second time: the test does not let itself be cancelled
+                return
             try:
                 plain()
             except Stalled as stalled:
-                self._stalled = stalled
-                cast("asyncio.Task[Any]", task).cancel()
+                self._stalled = stalled if type(stalled) is not Stalled else Stalled(waiting(self.node, task, self._runners))
+                task.cancel()
 
         loop.stall = stall
         self._time.callback(loop.__dict__.pop, "stall", None)
@@ -112,7 +123,7 @@ class Scene:
         task.uncancel()
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return error  # what it raised is worth more than what would have ended it
-        where = error.__traceback__ if error is not None else None  # the line of the test that waited
+        where = to_the_last_line_of_the_test(error.__traceback__) if error is not None else None  # that waited
         if self._stalled is not None:
             return self._stalled.with_traceback(where)
         reason = test.reason
@@ -138,9 +149,10 @@ class Scene:
             problems += await self._call_back()
             problems += _verified() if error is None else []
             problems += await self._sweep()
+            problems += self._not_awaited()
             problems += self._unexpected()
         finally:
-            logging.getLogger("beamish").removeHandler(self._crashes)
+            self.abandon()
             try:
                 if self._own_world:
                     await self.world.leave()
@@ -149,6 +161,11 @@ class Scene:
         failure = _one(error, problems)
         tell(self.node, failure)
         return failure
+
+    def abandon(self) -> None:
+        """Let go of what is not the loop's, which may be closed."""
+        logging.getLogger("beamish").removeHandler(self._crashes)
+        self._forgotten.end()
 
     def _end_test(self) -> None:
         test, task = self._test, self._task
@@ -180,7 +197,7 @@ class Scene:
         """What is left, found and ended: the next test, perhaps on the same loop, is not to meet it."""
         await quiet(self.loop)
         processes = self.world.processes()
-        lines = [f"process {process.label()!r}" for process in processes]
+        lines = [f"process {shown(process)}" for process in processes]
         theirs = {process.task for process in processes}
         for process in processes:
             if process.status != DEAD:
@@ -199,6 +216,12 @@ class Scene:
         if not lines:
             return []
         return [LeftBehind("left behind by the test:\n" + "\n".join(f"  {line}" for line in lines))]
+
+    def _not_awaited(self) -> list[BaseException]:
+        found = self._forgotten.found
+        if not found:
+            return []
+        return [NotAwaited("never awaited, so that nothing of it has happened:\n" + "\n".join(f"  await {one}" for one in found))]
 
     def _unexpected(self) -> list[BaseException]:
         if getattr(self.node, "faults", None):
