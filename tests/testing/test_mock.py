@@ -13,10 +13,12 @@ import pytest
 from beamish import (
     Agent,
     AlreadyStarted,
+    CallTimeout,
     Client,
     GenServer,
     Init,
     Message,
+    NoProcess,
     NoReply,
     Registry,
     ServerDown,
@@ -593,3 +595,90 @@ def test_tests_at_the_same_time_have_their_own() -> None:
         return await asyncio.gather(*(asyncio.to_thread(asyncio.run, one(reply)) for reply in "abcd"))
 
     assert asyncio.run(both()) == [[reply] * 3 for reply in "abcd"]
+
+
+class TestRaises:
+    """The commonest use of a double: the other side fails."""
+
+    async def test_what_a_handler_raises_crashes_the_double_as_it_would_the_server(self, world: World) -> None:
+        upstream = mock(UPSTREAM)
+        upstream.expect(Upstream.fetch, raises=ConnectionError("no"))
+        upstream.expect(Upstream.fetch, ["back again"])
+        await world.start_supervised(upstream.child_spec().replace(restart="permanent"))
+        with capture_crashes() as reports, pytest.raises(ServerDown, match="it crashed with ConnectionError: no"):
+            await UPSTREAM.fetch("otp")
+        await settle()
+        assert await UPSTREAM.fetch("otp") == ["back again"]
+        assert len(reports) == 2
+        upstream.verify()
+
+    @pytest.mark.parametrize("error", [CallTimeout, CallTimeout("too slow"), ServerDown, NoProcess])
+    async def test_what_a_call_raises_is_raised_in_the_caller_alone(self, world: World, error: Any) -> None:
+        upstream = mock(UPSTREAM)
+        upstream.stub(Upstream.fetch, raises=error)
+        upstream.expect(Upstream.slow, "still here")
+        await world.start_supervised(upstream.child_spec())
+        with pytest.raises(error if isinstance(error, type) else type(error)):
+            await UPSTREAM.fetch("otp")
+        assert await UPSTREAM.slow("otp") == "still here"
+        assert upstream.calls[0].answer == f"raised {error.__name__ if isinstance(error, type) else type(error).__name__}"
+
+    async def test_a_call_that_is_never_answered(self, world: World) -> None:
+        upstream = mock(UPSTREAM)
+        upstream.expect(Upstream.fetch, NoReply())
+        await world.start_supervised(upstream.child_spec())
+        with pytest.raises(CallTimeout):
+            await UPSTREAM.with_timeout(0.01).fetch("otp")
+
+    def test_the_method_of_an_object_raises_it(self) -> None:
+        clock = mock(Clock)
+        clock.expect("now", raises=OSError("no clock"))
+        with pytest.raises(OSError, match="no clock"):
+            clock.object.now()
+
+    def test_what_is_refused(self) -> None:
+        upstream = mock(UPSTREAM)
+        with pytest.raises(TypeError, match=r"To let Upstream.fetch fail: raises=ValueError\('no'\)"):
+            upstream.expect(Upstream.fetch, ValueError("no"))
+        with pytest.raises(TypeError, match="replies or raises, one of both"):
+            upstream.expect(Upstream.fetch, [], raises=ValueError)
+        with pytest.raises(TypeError, match="raises takes an exception"):
+            upstream.expect(Upstream.fetch, raises="no")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="needs an instance, raises=UnicodeDecodeError"):
+            upstream.expect(Upstream.fetch, raises=UnicodeDecodeError)
+        with pytest.raises(TypeError, match="is a @cast, so nobody waits"):
+            upstream.expect(Upstream.note, raises=CallTimeout)
+
+
+class TestArgumentsByName:
+    async def test_some_of_them(self, world: World) -> None:
+        upstream = mock(UPSTREAM)
+        upstream.expect(Upstream.fetch, [], times=2, args={"query": str, "fresh": True})
+        await world.start_supervised(upstream.child_spec())
+        await UPSTREAM.fetch("otp", fresh=True)
+        with pytest.raises(UnexpectedCall, match=r"expected next is fetch\(query=str, fresh=True, …\), twice, and came once"):
+            await UPSTREAM.fetch("otp", 3)
+
+    def test_names_that_it_does_not_have(self) -> None:
+        with pytest.raises(TypeError, match=r"takes no who"):
+            mock(UPSTREAM).expect(Upstream.fetch, [], args={"who": "ann"})
+
+    def test_those_of_other_keywords(self) -> None:
+        class Asks(Protocol):
+            def ask(self, what: str, **more: int) -> bool: ...
+
+        asks = mock(Asks)
+        asks.expect("ask", True, args={"what": "x", "n": 3})
+        assert asks.object.ask("x", n=3, m=4)
+
+
+@pytest.mark.parametrize(
+    ("reply", "well"), [("a page", False), (3, False), (("a",), False), (["a"], True), (None, True), (NoReply(), True)]
+)
+def test_a_reply_of_another_plain_type_is_refused(reply: Any, well: bool) -> None:
+    upstream = mock(UPSTREAM)
+    if well:
+        upstream.expect(Upstream.fetch, reply)
+    else:
+        with pytest.raises(TypeError, match=r"Upstream.fetch returns list, and the reply is"):
+            upstream.expect(Upstream.fetch, reply)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NoReturn, Protocol, cast as as_type
 
-from beamish import GenServer, StateMachine
+from beamish import CallExit, GenServer, ServerDown, StateMachine
 
 Kind = Literal["call", "cast", "method", "async", "attribute"]
 
+_PLAIN = (bool, int, float, str, bytes, list, dict, set, frozenset, tuple)
+_BY_NAME: dict[str, object] = {one.__name__: one for one in _PLAIN}
+_ERRORS = ("Error", "Exception")  # in a return annotation: a value of the method
 _WAITS = ("Awaitable", "Coroutine", "Async")  # in a return annotation: what a plain def gives is awaited
 _NOT_ASKED = frozenset({
     "__init__", "__new__", "__init_subclass__", "__subclasshook__", "__class_getitem__", "__getattr__", "__getattribute__",
@@ -43,16 +46,36 @@ class Member:
         bound.apply_defaults()
         return bound
 
-    def complete(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Expected arguments, those of keywords behind the others."""
-        if not isinstance(args, tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+    def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name."""
+        found = dict(self.bind(args, kwargs).arguments)
+        for one in self.signature.parameters.values():
+            if one.kind is one.VAR_KEYWORD:
+                found |= found.pop(one.name, {})
+        return found
+
+    def complete(self, args: Any) -> tuple[Any, ...] | Mapping[str, Any]:
+        """Expected arguments: a tuple with those of keywords behind the others, or some of them by name."""
+        if isinstance(args, Mapping):
+            return self._some(as_type("Mapping[str, Any]", args))
+        if not isinstance(args, tuple):
             raise TypeError(f"args are a tuple of the arguments of {self.shown}, or patterns for them: args=({args!r},)")
+        given: tuple[Any, ...] = args  # pyright: ignore[reportUnknownVariableType]
         keywords = [one.name for one in self.signature.parameters.values() if one.kind is one.KEYWORD_ONLY]
         split = self._positional()
-        if len(args) > split + len(keywords):
-            raise TypeError(f"{self.shown}{self.signature}: too many arguments. Got: args={args!r}")
-        bound = self.bind(args[:split], dict(zip(keywords, args[split:], strict=False)))
+        if len(given) > split + len(keywords):
+            raise TypeError(f"{self.shown}{self.signature}: too many arguments. Got: args={given!r}")
+        bound = self.bind(given[:split], dict(zip(keywords, given[split:], strict=False)))
         return (*bound.args, *bound.kwargs.values())
+
+    def _some(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        parameters = self.signature.parameters
+        if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            return args
+        strange = [name for name in args if name not in parameters]
+        if strange:
+            raise TypeError(f"{self.shown}{self.signature} takes no {', '.join(map(str, strange))}. Got: args={args!r}")
+        return args
 
     def _positional(self) -> int:
         kinds = [one.kind for one in self.signature.parameters.values()]
@@ -70,12 +93,26 @@ class Member:
         if not callable(reply):
             if self.kind == "cast" and reply is not None:
                 raise TypeError(f"{self.shown} is a @cast: nobody gets a reply, so it can't be {reply!r}")
+            self._check_kind(reply)
             return
         if inspect.iscoroutinefunction(reply) and self.kind == "method" and not self._waits():
             raise TypeError(f"{self.shown} is no async def, so its reply can't be: {_named(reply)} must be a plain function")
         if isinstance(reply, type):
             return  # what it takes is seldom told by its signature
         self._check_arguments(reply)
+
+    def _check_kind(self, reply: Any) -> None:
+        """Refuse an error that is to be raised, and what the annotation says it is not, where that is a plain type."""
+        returns: Any = _plain(self.signature.return_annotation)
+        if isinstance(reply, BaseException) and not any(word in str(self.signature.return_annotation) for word in _ERRORS):
+            raise TypeError(
+                f"a reply that is an exception is returned, not raised. To let {self.shown} fail: raises={reply!r}; "
+                "if it is to return it, a function that does"
+            )
+        if returns in _PLAIN and type(reply) in _PLAIN and reply is not None:
+            wide = (int, float) if returns is float else returns
+            if not isinstance(reply, wide):
+                raise TypeError(f"{self.shown} returns {returns.__name__}, and the reply is {reply!r}")
 
     def _waits(self) -> bool:
         returns = self.signature.return_annotation
@@ -126,6 +163,31 @@ class Contract:
         owner = qualified.rpartition(".")[0].rpartition(".")[2]
         if owner not in self.asides["*"].split():
             raise TypeError(f"{qualified} is not a method of {self.name}: this is a double of {self.name}, whose own is {self.name}.{name}")
+
+
+def _plain(annotation: Any) -> object:
+    """The class that an annotation is, or that it is a list, dict, … of; None for all others."""
+    if isinstance(annotation, str):
+        return None if "|" in annotation else _BY_NAME.get(annotation.partition("[")[0])
+    found = getattr(annotation, "__origin__", annotation)
+    return found if isinstance(found, type) and found in _PLAIN else None
+
+
+def raising(member: Member, error: Any) -> BaseException:
+    """What `raises` gives, an instance."""
+    if isinstance(error, BaseException):
+        return error
+    if not (isinstance(error, type) and issubclass(as_type(Any, error), BaseException)):
+        raise TypeError(f"raises takes an exception, as ConnectionError('no'), or its class. Got: {error!r}")
+    made: Any = error
+    try:
+        if issubclass(made, ServerDown):
+            return ServerDown(member.owner, f"{member.name}(…)", "down, as the test says")
+        return as_type(BaseException, made(f"{member.shown}: as the test says") if issubclass(made, CallExit) else made())
+    except TypeError as problem:
+        raise TypeError(
+            f"{made.__name__} takes arguments, so {member.shown} needs an instance, raises={made.__name__}(…): {problem}"
+        ) from None
 
 
 def server_contract(cls: type[GenServer[Any]]) -> Contract:
@@ -207,10 +269,12 @@ def _made(member: Member, called: Callable[[Member, tuple[Any, ...], dict[str, A
         return _attribute(member, stubs)
 
     def asked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         bound = member.bind(args, kwargs)
         return called(member, bound.args, bound.kwargs)
 
     async def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         value = asked(self, *args, **kwargs)
         return await value if inspect.iscoroutine(value) else value
 

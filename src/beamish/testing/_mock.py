@@ -15,17 +15,17 @@ a server's double is found by the names of one world only, so tests never see th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, Self, TypeVar, cast, overload
 
-from beamish import ChildSpec, Client, GenServer, Request
+from beamish import CallExit, ChildSpec, Client, GenServer, Request
 from beamish._answers import Refuse
 from beamish._runtime.node import NODES, Node, here_key
 from beamish.errors import short
-from beamish.testing._contract import Contract, Member, contract_of, double_of, server_contract
-from beamish.testing._patterns import matches, shown
+from beamish.testing._contract import Contract, Member, contract_of, double_of, raising, server_contract
+from beamish.testing._patterns import matches
+from beamish.testing._told import Called as Called, Expected, Told, how_often, written
 
 T = TypeVar("T")
 G = TypeVar("G", bound=GenServer[Any])
@@ -41,51 +41,13 @@ class NotVerified(AssertionError):
     """Something that was expected has not come, or something else has."""
 
 
-@dataclass(slots=True)
-class Called:
-    """What a double was asked."""
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    by: str
-    """Who has asked: a process, as reports show it."""
-    answer: str = "…"
-
-    def __str__(self) -> str:
-        return f"{_written(self.name, self.args, self.kwargs)} by {self.by} → {self.answer}"
-
-
-@dataclass(slots=True)
-class _Expected:
-    name: str
-    reply: Any
-    times: int
-    args: tuple[Any, ...] | None
-    came: int = 0
-
-    def __str__(self) -> str:
-        asked = f"{self.name}(…)" if self.args is None else f"{self.name}({', '.join(map(shown, self.args))})"
-        return f"{asked}, {_times(self.times)}, and came {_times(self.came)}"
-
-
-@dataclass(slots=True)
-class _Told:
-    """What a double was told, and what became of it."""
-
-    expected: list[_Expected] = field(default_factory=list[_Expected])
-    stubs: dict[str, Any] = field(default_factory=dict[str, Any])
-    calls: list[Called] = field(default_factory=list[Called])
-    failures: list[AssertionError] = field(default_factory=list[AssertionError])
-
-
 class _Double:
     """What doubles of servers and of Protocols have in common."""
 
     def __init__(self, contract: Contract, *, in_order: bool) -> None:
         self._contract = contract
         self._in_order = in_order
-        self._told = _Told()
+        self._told = Told()
         node = _node()
         if node is not None:
             node.shelf.setdefault(_SHELF, []).append(self)
@@ -99,31 +61,65 @@ class _Double:
         return list(self._told.calls)
 
     def expect(
-        self, method: str | Callable[..., object], reply: object = None, /, *, times: int = 1, args: tuple[Any, ...] | None = None
+        self,
+        method: str | Callable[..., object],
+        reply: object = None,
+        /,
+        *,
+        times: int = 1,
+        args: tuple[Any, ...] | Mapping[str, Any] | None = None,
+        raises: BaseException | type[BaseException] | None = None,
     ) -> None:
         """It will be asked this, `times` times (0: never), and answers `reply`: a value, or a function of the call's arguments.
 
-        What is expected of one method comes in the order in which it was told; with `mock(…, in_order=True)`, all of it does. `args`
-        are the arguments that come, values or patterns (as in `assert_receive`), those left out with their defaults. A function may
-        be async where the method is awaited; what it raises, the server or the method raises; what it asserts fails in the caller.
+        `method` is the class's, `Upstream.fetch`, or its name. What is expected of one method comes in the order in which it was
+        told; with `mock(…, in_order=True)`, all of it does. `args` are the arguments that come, values or patterns (as in
+        `assert_receive`): a tuple of all, those left out with their defaults, or a dict of some by name. A function may be async
+        where the method is awaited; what it raises, the server or the method raises; what it asserts fails in the caller.
+
+        `raises` instead of a reply: the method of an object raises this. Of a server, whose caller gets it as it is where that is a
+        `CallExit` (ServerDown, CallTimeout, NoProcess, …) and the double goes on; of any other the double crashes, as the server
+        would, its supervisor restarts it, and the caller gets ServerDown (in a `capture_crashes` block, or the test fails). For a call
+        that is never answered the reply is `NoReply()`: its caller waits until its timeout, in virtual time.
         """
         member = self._contract.find(method)
         if member.kind == "attribute":
             raise TypeError(f"{member.shown} is no method: {self!r}.stub({member.name!r}, value) says what it is")
         if isinstance(times, bool) or not isinstance(times, int) or times < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"times is how often it is asked, 0 or more. Got: {times!r}")
-        member.check_reply(reply)
-        self._told.expected.append(_Expected(member.name, reply, times, None if args is None else member.complete(args)))
+        answer = self._answer(member, reply, raises)
+        self._told.expected.append(Expected(member.name, answer, times, None if args is None else member.complete(args)))
 
-    def stub(self, method: str | Callable[..., object], reply: object = None, /) -> None:
+    def stub(
+        self,
+        method: str | Callable[..., object],
+        reply: object = None,
+        /,
+        *,
+        raises: BaseException | type[BaseException] | None = None,
+    ) -> None:
         """It may be asked this, any number of times or never, when nothing that is expected is left of it. Or: an attribute's value."""
         member = self._contract.find(method)
-        if member.kind != "attribute":
+        self._told.stubs[member.name] = reply if member.kind == "attribute" else self._answer(member, reply, raises)
+
+    def _answer(self, member: Member, reply: Any, raises: Any) -> Any:
+        """What is to be answered, looked at."""
+        if raises is None:
             member.check_reply(reply)
-        self._told.stubs[member.name] = reply
+            return reply
+        if reply is not None:
+            raise TypeError(f"{member.shown} replies or raises, one of both. Got: {short(reply)}, raises={raises!r}")
+        return self._raiser(member, raising(member, raises))
+
+    def _raiser(self, member: Member, error: BaseException) -> Callable[..., Any]:
+        def fail(*_: Any, **__: Any) -> NoReturn:
+            raise error
+
+        return fail
 
     def verify(self) -> None:
         """Raise NotVerified when something expected has not come, or something else has."""
+        __tracebackhide__ = True
         missing = [one for one in self._told.expected if one.came != one.times]
         if not missing and not self._told.failures:
             return
@@ -136,6 +132,7 @@ class _Double:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        __tracebackhide__ = True
         if error is None:
             self.verify()
 
@@ -147,6 +144,7 @@ class _Double:
 
     def _asked(self, member: Member, args: tuple[Any, ...], kwargs: dict[str, Any], by: str) -> Any:
         """The answer: a value, or a coroutine of it. Raises UnexpectedCall, what the function raises, and its AssertionError."""
+        __tracebackhide__ = True
         called = Called(member.name, args, kwargs, by)
         self._told.calls.append(called)
         reply = self._reply(called)
@@ -160,10 +158,11 @@ class _Double:
             raise
         if asyncio.iscoroutine(value):
             return self._awaited(called, value)
-        called.answer = short(value)
+        called.answer = f"raised {type(value.error).__name__}" if isinstance(value, Refuse) else short(value)
         return value
 
     async def _awaited(self, called: Called, value: Coroutine[Any, Any, Any]) -> Any:
+        __tracebackhide__ = True
         try:
             answer = await value
         except BaseException as error:
@@ -178,12 +177,13 @@ class _Double:
             self._told.failures.append(error)
 
     def _reply(self, called: Called) -> Any:
+        __tracebackhide__ = True
         told = self._told
         open_ones = [one for one in told.expected if one.came < one.times]
         following = [one for one in open_ones if self._in_order or one.name == called.name]
         if following:
             first = following[0]
-            if first.name == called.name and _fits(first, called):
+            if first.name == called.name and self._fits(first, called):
                 first.came += 1
                 return first.reply
             if first.name == called.name or called.name not in told.stubs:
@@ -192,11 +192,18 @@ class _Double:
             return told.stubs[called.name]
         before = [one for one in told.expected if one.name == called.name]
         count = sum(one.times for one in before)
-        raise self._unexpected(called, f"{called.name} was expected {_times(count)}" if before else "nothing was said of it")
+        raise self._unexpected(called, f"{called.name} was expected {how_often(count)}" if before else "nothing was said of it")
+
+    def _fits(self, expected: Expected, called: Called) -> bool:
+        if expected.args is None:
+            return True
+        if isinstance(expected.args, Mapping):
+            return matches(expected.args, self._contract.members[called.name].named(called.args, called.kwargs))
+        return matches(expected.args, (*called.args, *called.kwargs.values()))
 
     def _unexpected(self, called: Called, why: str) -> UnexpectedCall:
         called.answer = "unexpected"
-        text = f"{_written(called.name, called.args, called.kwargs)} by {called.by} is unexpected: {why}"
+        text = f"{written(called.name, called.args, called.kwargs)} by {called.by} is unexpected: {why}"
         self._told.failures.append(error := UnexpectedCall("\n".join([f"{self!r}: {text}", *self._log()])))
         return error
 
@@ -209,6 +216,7 @@ class Mock(_Double, Generic[T]):
         self.object: T = double_of(contract, self._contract, self._called, self._told.stubs)
 
     def _called(self, member: Member, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
         return self._asked(member, args, kwargs, _who())
 
 
@@ -249,6 +257,14 @@ class MockServer(_Double, Generic[G]):
     def _double_class(self) -> Any:
         cls: Any = self._class
         return type(cls)(f"MockOf{cls.__name__}", (_Inside, cls), {"__module__": __name__})
+
+    def _raiser(self, member: Member, error: BaseException) -> Callable[..., Any]:
+        """What a call raises by itself comes from no server, and crashes none."""
+        if not isinstance(error, CallExit):
+            return super()._raiser(member, error)
+        if member.kind != "call":
+            raise TypeError(f"{member.shown} is a @cast, so nobody waits for what it raises. Got: raises={error!r}")
+        return lambda *_, **__: Refuse(error)
 
     def _served(self, request: Any, callback: str, by: str) -> Any:
         """The answer to a request, where it is unexpected raised in the caller."""
@@ -327,6 +343,7 @@ def mock(contract: Any, /, *, in_order: bool = False) -> Any:
 
 def verify_mocks() -> None:
     """Verify all doubles that were made in this world. NotVerified by the first that is not as told, or an ExceptionGroup of them."""
+    __tracebackhide__ = True
     node = _node()
     failures: list[NotVerified] = []
     for one in node.shelf.get(_SHELF, ()) if node is not None else ():
@@ -341,18 +358,6 @@ def verify_mocks() -> None:
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
-
-
-def _fits(expected: _Expected, called: Called) -> bool:
-    return expected.args is None or matches(expected.args, (*called.args, *called.kwargs.values()))
-
-
-def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    return f"{name}({', '.join([*map(short, args), *(f'{key}={short(one)}' for key, one in kwargs.items())])})"
-
-
-def _times(count: int) -> str:
-    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _node() -> Node | None:
