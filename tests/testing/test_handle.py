@@ -476,3 +476,12 @@ class TestWhatIsNoHandler:
     def test_wrong_arguments_are_the_handlers_own_error(self) -> None:
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             handle(Counter.add, [0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+def test_init_is_no_handler() -> None:
+    class Stock(GenServer[dict[str, int]]):
+        def init(self, items: dict[str, int]) -> dict[str, int]:
+            return items
+
+    with pytest.raises(TypeError, match=r"Stock.init makes the first state: it is no handler"):
+        handle(Stock.init, {"tea": 1})  # type: ignore[call-overload]

@@ -271,6 +271,26 @@ def test_plain(counter):
         done.counts(passed=1)
         assert "the end of it" in done.text
 
+    def test_one_with_a_simulation_is_refused(self, run_pytest: Pytest) -> None:
+        pytest.importorskip("pytest_asyncio")
+        source = """
+import pytest_asyncio
+
+
+@pytest_asyncio.fixture
+async def counter(beamish):
+    return await beamish.start_supervised(Counter("counter").child_spec())
+
+
+@simulate(seeds=3)
+async def test_it(beamish, counter):
+    assert await counter.add(1) == 1
+"""
+        done = run_pytest(source, *ASYNCIO, "--asyncio-mode=auto")
+        done.counts(failed=1)
+        assert "a fixture has started servers on another event loop" in done.text
+        assert "Start them in the test, by a function" in done.text
+
     def test_another_fixture_of_that_name_is_left_alone(self, run_pytest: Pytest) -> None:
         pytest.importorskip("pytest_asyncio")
         source = "@pytest.fixture\ndef beamish():\n    return 3\n\n\nasync def test_it(beamish):\n    assert beamish == 3\n"

@@ -311,6 +311,11 @@ def _found(method: Any) -> tuple[Any, Any]:
             "handle takes a method of a server, as Counter.add, then the state, then its arguments: handle(Counter.add, [0], 3). "
             f"Got: {method!r}"
         )
+    if function.__name__ == "init":
+        raise TypeError(
+            f"{function.__qualname__} makes the first state: it is no handler, which is given one. To see what it makes, start the server: "
+            f"state = await sys.get_state(await start_supervised({cls.__name__}.child_spec(…)))"
+        )
     return cls, function
 
 

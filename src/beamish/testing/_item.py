@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from beamish.testing import _simulate
 from beamish.testing._kit import Kit
 from beamish.testing._scene import Failure
 from beamish.testing._virtual import VirtualLoop
@@ -61,10 +62,31 @@ def _is_in(test: Any, failure: Failure) -> bool:
     return any(frame.f_code is code for frame, _ in traceback.walk_tb(failure.__traceback__))
 
 
+def _refuse_begun(item: Any) -> None:
+    """A simulation has a loop and a world for each run: what a fixture has started is in none of them."""
+    __tracebackhide__ = True
+    found = item.funcargs.get("beamish")
+    if isinstance(found, Kit) and found.begun and _simulated(item.obj):
+        raise pytest.fail.Exception(
+            "a fixture has started servers on another event loop: each run of @simulate has a loop and a world of its own. Start them in "
+            "the test, by a function that it awaits",
+            pytrace=False,
+        )
+
+
+def _simulated(test: Any) -> bool:
+    while test is not None:
+        if getattr(getattr(test, "__code__", None), "co_filename", None) == _simulate.__file__:
+            return True
+        test = getattr(test, "__wrapped__", None)
+    return False
+
+
 def run(item: Any) -> bool | None:
     """Run an `async def` test that no other plugin runs."""
     __tracebackhide__ = True
     test = item.obj
+    _refuse_begun(item)
     if not (hasattr(test, "beamish_test") and inspect.iscoroutinefunction(test)):
         return None
     arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}

@@ -104,6 +104,11 @@ class Kit:
         if failure is not None:
             raise failure
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has a world at this moment: a test runs, or a fixture has started something."""
+        return self._scene is not None
+
     def _begun(self) -> Scene:
         """The scene of the running loop; an async fixture may be what begins it."""
         try:
