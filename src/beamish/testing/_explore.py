@@ -415,7 +415,8 @@ def explored(
 
     async def body() -> None:
         async with world:
-            await test(world)
+            with trace.failing():
+                await test(world)
 
     try:
         with _inboxes_tell():
@@ -423,7 +424,7 @@ def explored(
     except BaseException as error:
         if not failed(error):
             raise
-        return error, trace.lines
+        return error, trace.until_failure()
     finally:
         loop.explorer = Explorer()  # what is left to end is no part of the run
         finish(loop)

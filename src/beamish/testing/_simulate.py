@@ -20,7 +20,7 @@ import logging
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec, get_args
+from typing import Any, Literal, ParamSpec, cast, get_args
 
 from beamish.testing._choosers import Chooser, Pct, Plain, Pos, Random, Recorder, Tape
 from beamish.testing._explore import Guided, explore, explored
@@ -54,15 +54,18 @@ class Run:
         return self.error is not None and type(self.error) is type(other.error)
 
 
-def run_once(test: Callable[[World], Awaitable[object]], chooser: Chooser, faults: frozenset[str] = frozenset()) -> Run:
-    """One run of `test(world)` in a fresh world, its choices made by `chooser`."""
-    recorder, trace = Recorder(chooser), Trace()
+def run_once(
+    test: Callable[[World], Awaitable[object]], chooser: Chooser, faults: frozenset[str] = frozenset(), *, telling: bool = False
+) -> Run:
+    """One run of `test(world)` in a fresh world, its choices made by `chooser`. `telling`: its lines are for somebody to read."""
+    recorder, trace = Recorder(chooser), Trace(telling=telling)
     loop = SimulatedLoop(recorder, trace)
     world = World(node=lambda: SimulatedNode(loop, faults))
 
     async def body() -> None:
         async with world:
-            await test(world)
+            with trace.failing():
+                await test(world)
 
     run = Run(None, recorder.answers, recorder.sizes, trace.lines)
     try:
@@ -71,7 +74,7 @@ def run_once(test: Callable[[World], Awaitable[object]], chooser: Chooser, fault
         if not failed(raised):
             raise
         # What is left to end is no part of the run: it is cancelled in no order that another Python would keep.
-        run = Run(raised, list(recorder.answers), list(recorder.sizes), list(trace.lines))
+        run = Run(raised, list(recorder.answers), list(recorder.sizes), list(trace.until_failure()))
         recorder.inner = Plain()
     finally:
         finish(loop)
@@ -127,7 +130,8 @@ def simulate(
                     await test(*args, **given)
                     return
                 async with Kit(world) as given["beamish"]:
-                    await test(*args, **given)
+                    with cast(Any, world.node).trace.failing():
+                        await test(*args, **given)
 
             campaign = Campaign(test.__qualname__, once, wanted, strategy)
             if replayed is not None:
@@ -258,8 +262,9 @@ class Campaign:
         best = self._shrunk(run) if shrink else run
         error = best.error
         assert error is not None
+        lines = best.lines if how == "exhaustive" or seed.startswith("e") else self._again(best.tape, telling=True).lines
         deviations = sum(answer != 0 for answer in best.tape)
-        told = "\n".join(f"    {line}" for line in best.lines)
+        told = "\n".join(f"    {line}" for line in lines)
         shortest = f"; the shortest way: --beamish-seed={written(best.tape)}" if shrink else ""
         what = (
             "what happened:"
@@ -271,12 +276,12 @@ class Campaign:
         error.add_note(f"{self.name} failed ({how}). Again: --beamish-seed={seed}{shortest}\n  {what}\n{told}")
         raise error
 
-    def _again(self, tape: list[int]) -> Run:
+    def _again(self, tape: list[int], *, telling: bool = False) -> Run:
         """A run that only looks: what it logs is kept from whoever reads the log of the test. (A kit listens at our own logger.)"""
         ours = logging.getLogger("beamish")
         before, ours.propagate = ours.propagate, False
         try:
-            return run_once(self.test, Tape(tape), self.faults)
+            return run_once(self.test, Tape(tape), self.faults, telling=telling)
         finally:
             ours.propagate = before
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 from collections.abc import Callable, Hashable
 from typing import Any, cast
 
@@ -167,9 +168,11 @@ class SimulatedNode(Node):
             self._mailed = -1
             return 0
         if self._limit and self.depth < MAX_DEPTH and self.chooser.choose("inline", ("on the stack", "by the mailbox")):
-            self.trace.add(f"a call of {self.who()} goes by the mailbox")
+            self.trace.add(f"a call of {self.who()} goes by the mailbox{self.trace.asked(sys._getframe(1), self, ': ')}")
             self._mailed = step
             return 0
+        if self.trace.telling and (asked := self.trace.asked(sys._getframe(1), self)):
+            self.trace.add(f"{self.who()} calls {asked}")
         return self._limit
 
     @limit.setter

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from beamish import ChildSpec, _report
-from beamish._runtime.process import Process
+from beamish._runtime.process import QUEUED, Process
 from beamish._runtime.signals import SYSTEM
 
 if TYPE_CHECKING:
     from beamish._runtime.node import Node
 
+#: The line where a test has failed.
+FAILS = "the test fails"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _PID = re.compile(r"<0\.\d+\.0>")
 _REF = re.compile(r"#Ref<\d+>")
@@ -25,8 +29,9 @@ _KNOWN = {"run_once.<locals>.body": "the test", "explored.<locals>.body": "the t
 class Trace:
     """What happened, as lines, and the names of those who did it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, telling: bool = False) -> None:
         self.lines: list[str] = []
+        self.telling = telling  # for somebody to read: calls that run on their callers' stacks are lines too, which costs 10 µs each
         self._names: dict[object, str] = {}
         self._counts: dict[str, int] = {}
 
@@ -80,6 +85,37 @@ class Trace:
         return self.name(task, kind)
 
     # -- what
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Around a test: what comes after it has failed is its end."""
+        try:
+            yield
+        except BaseException:
+            if FAILS not in self.lines:
+                self.lines.append(FAILS)
+            raise
+
+    def until_failure(self) -> list[str]:
+        return self.lines[: self.lines.index(FAILS) + 1] if FAILS in self.lines else self.lines
+
+    def asked(self, frame: FrameType, node: Node, before: str = "") -> str:
+        """The request that is being made there: in a generated client's method, or by the longer road, which drains first."""
+        if not self.telling:
+            return ""
+        code, found = frame.f_code, frame.f_locals
+        process = found.get("process_")
+        if isinstance(process, Process):
+            names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+            request = self.shown((code.co_name, tuple(found[name] for name in names), {}, None), node)
+        elif code.co_name == "_clear" and frame.f_back is not None:
+            process = found["process"]
+            request = self.shown(frame.f_back.f_locals["entry"], node).partition(" for ")[0]
+            for entry in (process.mbox or ()) if not before and process.status == QUEUED else ():
+                self.add(f"{self.process(process)} handles {self.shown(entry, node)}")
+        else:
+            return ""
+        return f"{before}{self.process(process)}: {request}"
 
     def shown(self, entry: Any, node: Node) -> str:
         """An entry of a mailbox: without addresses of memory, and with names in the place of pids, whose numbers go on from run to run."""
