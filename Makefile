@@ -2,11 +2,13 @@
 #
 #   make test                                            in .venv, with the newest Python that runs
 #   make test ARGS="-k supervisor -x"                    ARGS goes to the tool behind the target
+#   make test JOBS=0                                     one process, in order; else one for each core
 #   make test VENV=.venvs/3.12 PYTHON=/usr/bin/python3.12    another environment, another Python
 
 VENV   ?= .venv
 PYTHON ?=
 ARGS   ?=
+JOBS   ?= auto
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -50,7 +52,7 @@ gone:
 setup: $(VENV)/.dev
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # ARGS="-k registry" for some of it. The time limit of a test is that of a run under few seeds, so there is none here.
 simulate: setup

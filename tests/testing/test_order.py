@@ -96,11 +96,11 @@ async def check(world: World) -> None:
             assert numbers == list(range(n, 10, 2)), f"{ear!r} heard {sender} say {numbers}"
 
 
-@simulate(seeds(2000, 20_000))
+@simulate(seeds(500, 20_000))
 async def test_the_order_of_each_pair_is_kept(world: World) -> None:
     await check(world)
 
 
-@simulate(seeds(1000, 20_000), faults=["slow"])
+@simulate(seeds(300, 20_000), faults=["slow"])
 async def test_also_when_handlers_are_slow(world: World) -> None:
     await check(world)
