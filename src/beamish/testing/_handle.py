@@ -115,6 +115,7 @@ def handle(method: Callable[..., Any], state: Any, /, *args: Any, **kwargs: Any)
     No event loop is needed; without one the time of `monotonic()` is 1000.0. Where one runs, the handler may use other servers.
     For `async def` handlers: `await handle_async(…)`; TypeError here.
     """
+    __tracebackhide__ = True
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -156,6 +157,7 @@ class _Run:
     """One handler, on its way."""
 
     def __init__(self, node: Node, method: Any, state: Any) -> None:
+        __tracebackhide__ = True
         self.cls, self.function = _found(method)
         self.process = Alone(node, self.cls, self.function.__name__)
         self.machine = issubclass(self.cls, StateMachine)
@@ -304,6 +306,7 @@ def _driven(coro: Any, refuse: Callable[[], NoReturn]) -> Any:
 
 def _found(method: Any) -> tuple[Any, Any]:
     """The server's class, and the function."""
+    __tracebackhide__ = True
     owner, function = getattr(method, "__self__", None), getattr(method, "__func__", method)
     cls = _class_of(function) if owner is None else as_type(Any, type(owner))
     if not inspect.isfunction(function) or cls is None:

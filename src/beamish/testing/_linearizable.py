@@ -80,6 +80,7 @@ def linearizable(history: Iterable[Operation], model: Any, initial: Any = _NONE,
     Returns an order that explains it; of a model with keys, one after the other. Raises NotLinearizable, with the shortest part of the
     history that fails drawn as a timeline, or Undecided after `limit` steps of the search.
     """
+    __tracebackhide__ = True
     sequential = cast("Any", model if isinstance(model, Model) else _Function(model, initial))
     if isinstance(model, Model) and initial is not _NONE:
         raise TypeError(f"a Model tells its first state itself, by init. Got besides: {initial!r}")
