@@ -124,6 +124,8 @@ def simulate(
 
         @functools.wraps(test)
         def simulated(*args: P.args, **kwargs: P.kwargs) -> None:
+            __tracebackhide__ = True
+
             async def once(world: World) -> None:
                 given: dict[str, Any] = {**kwargs, "world": world} if "world" in kwargs else dict(kwargs)
                 if "beamish" not in kwargs:
@@ -159,7 +161,7 @@ def _checked(seeds: Any, strategy: Any, faults: Any, exhaustive: Any, bound: Any
         raise ValueError(f"with exhaustive=True every interleaving is tried: there is nothing for a strategy to choose. Got: {strategy!r}")
     if isinstance(faults, str) or not isinstance(faults, Iterable):
         raise TypeError(f'faults is a list or tuple of names, such as ["crash", "late"]. Got: {faults!r}')
-    wanted = frozenset(faults)
+    wanted: frozenset[Any] = frozenset(cast("Iterable[Any]", faults))
     unknown = wanted - KINDS
     if unknown:
         raise ValueError(f"faults are {', '.join(map(repr, sorted(KINDS)))}. Got: {', '.join(map(repr, sorted(unknown, key=repr)))}")
