@@ -159,9 +159,9 @@ def _checked(seeds: Any, strategy: Any, faults: Any, exhaustive: Any, bound: Any
         raise ValueError(f"strategy is one of {', '.join(map(repr, STRATEGIES))}. Got: {strategy!r}")
     if exhaustive and strategy != "mixed":
         raise ValueError(f"with exhaustive=True every interleaving is tried: there is nothing for a strategy to choose. Got: {strategy!r}")
-    if isinstance(faults, str) or not isinstance(faults, Iterable):
+    if isinstance(faults, str) or not hasattr(faults, "__iter__"):
         raise TypeError(f'faults is a list or tuple of names, such as ["crash", "late"]. Got: {faults!r}')
-    wanted: frozenset[Any] = frozenset(cast("Iterable[Any]", faults))
+    wanted: frozenset[Any] = frozenset(faults)
     unknown = wanted - KINDS
     if unknown:
         raise ValueError(f"faults are {', '.join(map(repr, sorted(KINDS)))}. Got: {', '.join(map(repr, sorted(unknown, key=repr)))}")
