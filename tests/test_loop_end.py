@@ -288,8 +288,9 @@ class TestRun:
 
 
 PROGRAM = """
-    import asyncio, sys
+    import asyncio, logging, sys
     import beamish
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine -X dev warns of slow callbacks
     from beamish import GenServer, Supervisor, supervise
 
     class Noting(GenServer[str]):
