@@ -3,7 +3,14 @@
 Start reading at `gen_server`, then `supervisor`. The layers are drawn in docs/architecture.md; public names are these:
 """
 
-from beamish import application as application, blocking as blocking, errors as errors, sys as sys, telemetry as telemetry
+from beamish import (
+    application as application,
+    blocking as blocking,
+    errors as errors,
+    persistent_term as persistent_term,
+    sys as sys,
+    telemetry as telemetry,
+)
 from beamish._address import At as At, NameServer as NameServer, Via as Via
 from beamish._answers import (
     Answer as Answer,
@@ -175,9 +182,9 @@ __all__ = [
     "Threads", "TimedOut", "Timeout", "Transition", "UnhandledEvent", "Unregistered", "Via", "Watchdog", "WrongLoop",
     "WrongServer", "alias", "alive", "ancestors", "application", "blocking", "call", "callers", "cancel_timer", "cast",
     "child", "client", "current", "demonitor", "dictionary", "disown", "down", "flag", "get_label", "info", "link",
-    "monitor", "monotonic", "node", "own", "processes", "read_timer", "receive", "register", "registered", "reply", "run",
-    "send", "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise",
-    "telemetry", "unalias", "unlink", "unregister", "when", "whereis",
+    "monitor", "monotonic", "node", "own", "persistent_term", "processes", "read_timer", "receive", "register", "registered",
+    "reply", "run", "send", "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop",
+    "supervise", "telemetry", "unalias", "unlink", "unregister", "when", "whereis",
 ]  # fmt: skip
 
 __version__ = "0.1.0"
