@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / "src" / "beamish"
 
 # The table. A name is a module or a package of beamish; a package's inner modules belong to its layer.
 LAYERS: list[tuple[str, str]] = [
-    ("leaves", "errors telemetry persistent_term"),
+    ("leaves", "errors telemetry persistent_term codec _codec_types _codec_read _codec_write"),
     ("runtime", "_runtime"),
     ("processes", "process messages timer _address _report"),
     (
@@ -45,6 +45,7 @@ EXEMPT = {"beamish", "beamish.__main__"}
 
 # The core needs the standard library only. What an extra brings may be imported here, and nowhere else.
 EXTRAS: dict[str, set[str]] = {
+    "_codec_read": {"msgspec"},  # for speed only, where it is installed
     "store": {"psycopg", "redis"},
     "cluster": {"nats", "redis"},
     "testing": {"pytest", "hypothesis"},
