@@ -1,0 +1,30 @@
+"""Durable tables of typed records, with transactions: Mnesia's place.
+
+Start reading at `store` (the server and what clients do), then `engine` (what keeps the data). See docs/store.md.
+"""
+
+from beamish.store._query import Bounds as Bounds
+from beamish.store._table import record as record, table_of as table_of
+from beamish.store.engine import Engine as Engine, Event as Event
+from beamish.store.errors import (
+    Aborted as Aborted,
+    BadRecord as BadRecord,
+    CannotOpen as CannotOpen,
+    CommitUnknown as CommitUnknown,
+    Conflict as Conflict,
+    Damaged as Damaged,
+    Locked as Locked,
+    NoTable as NoTable,
+    NotAStore as NotAStore,
+    PositionGone as PositionGone,
+    StoreClosed as StoreClosed,
+    StoreError as StoreError,
+    StoreFailed as StoreFailed,
+    TransactionOver as TransactionOver,
+    WrongSchema as WrongSchema,
+)
+from beamish.store.memory import Memory as Memory
+from beamish.store.ram import Ram as Ram
+from beamish.store.store import Store as Store
+from beamish.store.subscription import Subscription as Subscription
+from beamish.store.transaction import Transaction as Transaction

@@ -1,0 +1,148 @@
+"""A store that runs: what its clients share, and use without going through its process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from beamish import telemetry
+from beamish.errors import short
+from beamish.store._query import Query
+from beamish.store._rows import Rows
+from beamish.store._table import Table
+from beamish.store.engine import Engine
+from beamish.store.errors import Conflict, NoTable
+from beamish.store.transaction import Transaction
+from beamish.timer import monotonic
+
+R = TypeVar("R")
+
+ATTEMPTS = 100
+TRANSACTION = telemetry.event("beamish.store.transaction")
+
+
+class Opened:
+    """The state of a `Store`."""
+
+    def __init__(self, server: object, engine: Engine, tables: dict[type[Any], Table[Any]]) -> None:
+        self.server = server
+        self.engine = engine
+        self.tables = tables
+        self.waiting: dict[asyncio.Future[None], None] = {}
+        self.copies: dict[Table[Any], Rows] = {}  # of ram=True tables, where the engine has none itself
+        self.closed = False
+        self.sweeping = False
+        self._epoch = time.time() - monotonic()  # the clock of the node then goes on from there
+
+    # -- tables
+
+    def table(self, cls: type[R]) -> Table[R]:
+        try:
+            return self.tables[cls]
+        except (KeyError, TypeError):
+            raise NoTable.of(cls, [one.__name__ for one in self.tables]) from None
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._epoch + monotonic()
+
+    def expired(self, table: Table[Any], record: Any) -> bool:
+        if table.expires is None:
+            return False
+        until = getattr(record, table.expires)
+        return until is not None and until <= self.now()
+
+    def stamped(self, table: Table[R], record: R) -> R:
+        """With its time to live, if it has none of its own."""
+        if table.ttl is None or getattr(record, table.expires or "") is not None:
+            return record
+        found: Any = record
+        made: R = replace(found, **{table.expires or "": self.now() + table.ttl})
+        return made
+
+    def living(self, table: Table[Any], query: Query) -> Query:
+        """The same query, for what has not expired."""
+        if table.expires is None:
+            return query
+        where = query.where
+        name, now = table.expires, self.now()
+
+        def lives(record: Any) -> bool:
+            until = getattr(record, name)
+            return (until is None or until > now) and (where is None or bool(where(record)))
+
+        return replace(query, where=lives)
+
+    # -- transactions
+
+    def begin(self) -> Transaction:
+        return Transaction(self, self.engine.begin())
+
+    def dirty(self) -> Transaction:
+        """For reads outside of any transaction."""
+        return Transaction(self, self.engine.begin(dirty=True))
+
+    async def run(self, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
+        """`fn` in a transaction, again and again until nobody else gets between."""
+        for attempt in range(1, ATTEMPTS + 1):
+            tx = self.begin()
+            outcome = "abort"
+            try:
+                value = await fn(tx, *args, **kwargs)
+                await tx._commit()  # pyright: ignore[reportPrivateUsage]
+                outcome = "commit"
+                return value
+            except Conflict as error:
+                outcome = "conflict"
+                if attempt == ATTEMPTS:
+                    why = "and another transaction was quicker each time. Is it long, or what it reads much used?"
+                    raise Conflict(f"{short(fn)} was run {attempt} times, {why}") from error
+            finally:
+                await tx._abort()  # pyright: ignore[reportPrivateUsage]
+                self.told(outcome, attempt)
+            await asyncio.sleep(0)
+
+    def told(self, outcome: str, attempt: int = 1) -> None:
+        if TRANSACTION.handlers:
+            TRANSACTION.execute({"attempt": attempt}, {"store": self.server, "outcome": outcome})
+
+    # -- events
+
+    def wake(self) -> None:
+        """There may be new events."""
+        if self.waiting:
+            waiting, self.waiting = self.waiting, {}
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    async def news(self) -> None:
+        """Wait for the next event, or for the end of the store."""
+        if self.closed:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self.waiting[future] = None
+        try:
+            await future
+        finally:
+            self.waiting.pop(future, None)
+
+    def resident(self, table: Table[Any]) -> Rows:
+        """The table in memory."""
+        found = self.copies.get(table) or self.engine.resident(table)
+        if found is None:
+            raise NoTable(f"there is no copy of {table.name} in memory; its @record has to say ram=True")
+        return found
+
+    def closing(self) -> None:
+        """Nobody gets in any more."""
+        self.closed = True
+        self.wake()
+
+    def close(self) -> None:
+        self.closed = True
+        self.engine.drop()
+        self.wake()
