@@ -21,14 +21,30 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
-_plain: Callable[[bytes], Any]
-_json = json.JSONDecoder(parse_constant=_no_constant).decode
-try:
-    _plain = import_module("msgspec.json").decode
-except ImportError:
+def _reader(**options: Any) -> Callable[[str], Any]:
+    read = json.JSONDecoder(parse_constant=_no_constant, **options).raw_decode
 
-    def _plain(line: bytes) -> Any:
-        return _json(line.decode())
+    def decode(text: str) -> Any:
+        found, end = read(text)
+        if end != len(text) and text[end:].strip():
+            raise ValueError(f"more follows at character {end}: {short(text[end:])}")
+        return found
+
+    return decode
+
+
+_json = _reader()
+
+
+def _fastest() -> Callable[[bytes], Any]:
+    try:
+        return import_module("msgspec.json").decode  # type: ignore[no-any-return]
+    except ImportError:
+        return lambda line: _json(line.decode())
+
+
+#: For lines in which everything is what JSON says it is.
+_plain = _fastest()
 
 
 class Reader:
@@ -70,8 +86,10 @@ class Reader:
     def _marked(self, line: bytes) -> Any:
         if b'"$whole"' not in line and b'"$part"' not in line:
             return _decode(line.decode())
+        if line.startswith(_BEGIN) and b'"$' not in line[len(_BEGIN) :] and b'"@' not in line:
+            return self._part(*_plain(line)["$part"])
         if self._decode is None:
-            self._decode = json.JSONDecoder(object_hook=self._object, parse_constant=_no_constant).decode
+            self._decode = _reader(object_hook=self._object)
         return self._decode(line.decode())
 
     def _object(self, found: dict[str, Any]) -> Any:
@@ -105,6 +123,7 @@ class Reader:
 
 _NOTHING: Any = object()
 _PART: Any = object()
+_BEGIN = b'{"$part":'
 
 
 def _object(found: dict[str, Any]) -> Any:
@@ -126,7 +145,7 @@ def _object(found: dict[str, Any]) -> Any:
         raise CodecError(f"a {key!r} in the data is damaged ({error}): {short(data)}") from error
 
 
-_decode = json.JSONDecoder(object_hook=_object, parse_constant=_no_constant).decode
+_decode = _reader(object_hook=_object)
 
 
 def _registered(key: str, data: Any) -> Any:
@@ -197,14 +216,18 @@ def _add_bytes(made: bytearray, data: str) -> None:
 
 
 #: The containers that come in parts: how each begins, grows, and what it is when it is whole.
+_DICT: Any = dict
+_ORDERED: Any = OrderedDict
+_LIST: Any = list
+_SET: Any = set
 _GROWING: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], object], Callable[[Any], Any]]] = {
-    "map": (dict, dict.update, _same),
-    "ordered": (OrderedDict, OrderedDict.update, _same),
-    "list": (list, list.extend, _same),
-    "tuple": (list, list.extend, tuple),
-    "set": (set, set.update, _same),
-    "frozenset": (set, set.update, frozenset),
-    "str": (list, list.append, "".join),
+    "map": (_DICT, _DICT.update, _same),
+    "ordered": (_ORDERED, _ORDERED.update, _same),
+    "list": (_LIST, _LIST.extend, _same),
+    "tuple": (_LIST, _LIST.extend, tuple),
+    "set": (_SET, _SET.update, _same),
+    "frozenset": (_SET, _SET.update, frozenset),
+    "str": (_LIST, _LIST.append, "".join),
     "bytes": (bytearray, _add_bytes, bytes),
     "bytearray": (bytearray, _add_bytes, _same),
 }

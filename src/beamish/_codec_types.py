@@ -7,6 +7,7 @@ import enum
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from beamish.errors import BeamishError, short
@@ -30,10 +31,10 @@ class Registered:
     migrations: dict[int, Callable[[Any], Any]]
     dump: Callable[[Any], Any]
     load: Callable[[Any], Any]
-
-    @property
-    def tag(self) -> str:
-        return f"@{self.name}" if self.version == 1 else f"@{self.name}/{self.version}"
+    #: Of a dataclass that is written by its fields: their names, and what gets all of them.
+    fields: tuple[str, ...] | None = None
+    values: Callable[[Any], tuple[Any, ...]] | None = None
+    tag: str = ""
 
 
 BY_NAME: dict[str, Registered] = {}
@@ -58,9 +59,14 @@ def type_of(
     check_migrations(f"codec.register({name!r})", version, migrations)
     if (dump is None) != (load is None):
         raise TypeError(f"codec.register({name!r}): dump= and load= go together; only one was given")
-    if dump is None or load is None:
-        dump, load = _ways(name, cls)
-    return Registered(name, cls, version, migrations, dump, load)
+    tag = f"@{name}" if version == 1 else f"@{name}/{version}"
+    if dump is not None and load is not None:
+        return Registered(name, cls, version, migrations, dump, load, tag=tag)
+    dump, load = _ways(name, cls)
+    fields = tuple(one.name for one in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
+    if len(fields) < 2:
+        return Registered(name, cls, version, migrations, dump, load, tag=tag)
+    return Registered(name, cls, version, migrations, dump, load, fields, attrgetter(*fields), tag)
 
 
 def check_migrations(where: str, version: int, migrations: dict[int, Callable[[Any], Any]]) -> None:
@@ -114,13 +120,16 @@ def _ways(name: str, cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], An
         return (lambda value: value.value), cls
     if issubclass(cls, enum.Enum):
         return (lambda value: value.name), lambda data: cls[data]
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        named: Any = cls
-        return (lambda value: value._asdict()), lambda data: named(**data)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):  # pyright: ignore[reportUnknownArgumentType]
+        return _named_tuple(cls)
     raise TypeError(
         f"codec.register({name!r}, {cls.__qualname__}): a class that is no dataclass, enum or named tuple is registered with "
         "dump=function to data, load=function back"
     )
+
+
+def _named_tuple(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    return (lambda value: value._asdict()), lambda data: cls(**data)
 
 
 def _dataclass(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

@@ -29,8 +29,25 @@ PIECE = 128 * 1024
 
 _ATOMS = frozenset({int, float, bool, type(None)})
 _STR = {str}
-_PLAIN: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")).encode
-_ASCII: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=True, check_circular=False, allow_nan=False, separators=(",", ":")).encode
+_MAPPINGS: set[Any] = {dict, OrderedDict}
+
+
+def _encoder(ensure_ascii: bool) -> Callable[[Any], str]:
+    """JSONEncoder.encode; and where there is the C encoder that it makes for each call, one that is made once."""
+    plain = json.JSONEncoder(ensure_ascii=ensure_ascii, check_circular=False, allow_nan=False, separators=(",", ":"))
+    quote = getattr(json.encoder, "c_encode_basestring_ascii" if ensure_ascii else "c_encode_basestring", None)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    try:
+        made = make(None, plain.default, quote, None, ":", ",", False, False, False)
+        if "".join(made([1, {"a": "b"}], 0)) == '[1,{"a":"b"}]':
+            return lambda packed: "".join(made(packed, 0))
+    except TypeError:  # another Python, which makes it in another way
+        pass
+    return plain.encode
+
+
+_PLAIN = _encoder(ensure_ascii=False)
+_ASCII = _encoder(ensure_ascii=True)
 
 
 def text(packed: Any) -> bytes:
@@ -47,7 +64,7 @@ def text(packed: Any) -> bytes:
 
 
 def _tagged(packed: Any) -> Any:
-    kind: Any = type(packed)
+    kind: Any = type(packed)  # pyright: ignore[reportUnknownVariableType]
     if kind is dict:
         return {key: _tagged(value) for key, value in packed.items()}
     if kind is list:
@@ -101,7 +118,7 @@ class Writer:
             self.open.discard(id(value))
 
     def _parts(self, number: int, value: Any) -> Iterator[bytes]:
-        kind = type(value)
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is str or kind is bytes or kind is bytearray:
             for start in range(0, len(value), PIECE):
                 piece = value[start : start + PIECE]
@@ -109,15 +126,15 @@ class Writer:
             return
         name, pack = _CONTAINERS[kind]
         plain = kind is dict and set(map(type, value)) == _STR
-        source = iter(value.items() if isinstance(value, dict) else value)
-        whole = dict if plain else list
+        source: Iterator[Any] = iter(value.items() if kind in _MAPPINGS else value)
+        whole: Any = dict if plain else list
         while True:
             self.weight = 0
-            packed = whole(self._some(source, plain, pack))
+            packed: Any = whole(self._some(source, plain, pack))
             if not packed:
                 return
             if plain and len(packed) == 1:  # an object of one key might be taken for one that says what it is
-                yield from self._line(number, name, list(map(list, packed.items())))
+                yield from self._line(number, name, [list(entry) for entry in packed.items()])
             else:
                 yield from self._line(number, "dict" if plain else name, packed)
 
@@ -135,7 +152,7 @@ class Writer:
 
     def pack(self, value: Any) -> Any:
         """JSON-like data that says what `value` is."""
-        kind: Any = type(value)
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind in _ATOMS:
             return value
         if kind is str:
@@ -153,8 +170,12 @@ class Writer:
         return self._registered(found, value)
 
     def _registered(self, found: Registered, value: Any) -> Any:
+        if found.values is not None and found.fields is not None:
+            self.weight += len(found.fields)
+            pack, values = self.pack, zip(found.fields, found.values(value), strict=True)
+            return {found.tag: {key: one if type(one) in _ATOMS else pack(one) for key, one in values}}
         data: Any = found.dump(value)
-        if type(data) is dict and set(map(type, data)) <= _STR:  # its keys mean nothing to the codec: no need to look at them
+        if data.__class__ is dict and set(map(type, data)) <= _STR:  # its keys mean nothing to the codec: no need to look at them
             self.weight += len(data)
             pack = self.pack
             return {found.tag: {key: one if type(one) in _ATOMS else pack(one) for key, one in data.items()}}
@@ -188,7 +209,7 @@ def _unknown(value: Any) -> str:
     path = f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(value, dt.tzinfo):
         return f"the codec knows timezone and ZoneInfo (with a key) as time zones, not {path}: {short(value)}"
-    if isinstance(value, (dict, list, tuple, set, frozenset, str, int, float, bytes)) and kind not in BY_CLASS:
+    if issubclass(kind, _BUILTINS):
         base = next(one.__name__ for one in kind.__mro__ if one in _BUILTINS)
         return f"{short(value)} is a {path}: make it a plain {base}, or codec.register({kind.__name__!r}, {kind.__name__}, …)"
     return (
@@ -206,25 +227,29 @@ def _placed(error: CodecError, value: Any) -> CodecError:
     return error if not place else CodecError(f"value{place}: {error}")
 
 
+_ITERABLE: set[Any] = {list, dict, tuple, set, frozenset, OrderedDict, deque}
+
+
 def _place(value: Any) -> str:
     """Where the first value stands that is of no known kind; empty for the value itself, or if there is none."""
     left: list[tuple[str, Any]] = [("", value)]
     seen: set[int] = set()
     while left:
         place, one = left.pop()
-        kind = type(one)
-        if kind in _CONTAINERS or kind is deque:
+        kind: Any = type(one)  # pyright: ignore[reportUnknownVariableType]
+        if kind in _ITERABLE:
             if id(one) in seen:
                 continue
             seen.add(id(one))
-            inner = one.items() if isinstance(one, dict) else enumerate(one)
-            children = [(f"{place}[{short(key)}]", child) for key, child in inner]
-            if isinstance(one, dict):
+            mapping = kind in _MAPPINGS
+            inner: Any = one.items() if mapping else enumerate(one)
+            children: list[tuple[str, Any]] = [(f"{place}[{short(key)}]", child) for key, child in inner]
+            if mapping:
                 children += [(f"{place} key {short(key)}", key) for key in one]
             left += reversed(children)
         elif kind in BY_CLASS:
-            data = BY_CLASS[kind].dump(one)
-            left += [(f"{place}.{key}", child) for key, child in data.items()] if type(data) is dict else [(place, data)]
+            data: Any = BY_CLASS[kind].dump(one)
+            left += [(f"{place}.{key}", child) for key, child in data.items()] if data.__class__ is dict else [(place, data)]
         elif kind not in _ATOMS and kind is not str and kind not in _PACKERS:
             return place
     return ""

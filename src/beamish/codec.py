@@ -81,7 +81,11 @@ def register(
     written so. Subclasses are not included: each has its own name.
     """
     if cls is None:
-        return lambda cls: register(name, cls, version=version, migrations=migrations, dump=dump, load=load)
+
+        def decorate(cls: Any) -> Any:
+            return register(name, cls, version=version, migrations=migrations, dump=dump, load=load)
+
+        return decorate
     registered(type_of(name, cls, version, dict(migrations), dump, load))
     return cls
 
