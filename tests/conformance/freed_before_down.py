@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from beamish import alive, current, flag, monitor, receive, register, send, spawn, spawn_link, whereis
+from beamish.ets import Table, whereis as table_of
 from conformance.words import down, exit_of, out, settle
 
 
@@ -11,6 +12,7 @@ async def scenario() -> None:
 
     async def doomed() -> None:
         register("doomed")
+        Table[str, int]("q", access="public")
         send(me, "registered")
         await receive("go")
 
@@ -20,10 +22,10 @@ async def scenario() -> None:
         r = monitor(p)
         send(p, "go")
         await down(r)
-        return alive(p), whereis("doomed")
+        return alive(p), whereis("doomed"), "undefined" if table_of("q") is None else "there"
 
-    out("200 times {alive?, name} ->", uniq([await run() for _ in range(200)]))
-    out("a name can be taken again at once", len([await run() for _ in range(50)]))
+    out("200 times {alive?, name, table} ->", uniq([await run() for _ in range(200)]))
+    out("a name and a table can be taken again at once", len([await run() for _ in range(50)]))
 
     async def run2() -> Any:
         flag(trap_exit=True)
