@@ -20,7 +20,10 @@ class Kind(NamedTuple):
     durable: bool  # whether data survives the store
 
 
-ENGINES: dict[str, Kind] = {"memory": Kind(lambda _: store.Memory(), durable=False)}
+ENGINES: dict[str, Kind] = {
+    "memory": Kind(lambda _: store.Memory(), durable=False),
+    "sqlite": Kind(lambda folder: store.SQLite(folder / "shop.db", durability="normal", cache=4), durable=True),
+}
 
 
 @store.record(key="id", indexes=("owner", "balance"))

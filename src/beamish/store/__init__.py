@@ -25,6 +25,7 @@ from beamish.store.errors import (
 )
 from beamish.store.memory import Memory as Memory
 from beamish.store.ram import Ram as Ram
+from beamish.store.sqlite import SQLite as SQLite
 from beamish.store.store import Store as Store
 from beamish.store.subscription import Subscription as Subscription
 from beamish.store.transaction import Transaction as Transaction

@@ -1,11 +1,15 @@
-"""The newest events of a local engine, in memory."""
+"""Events: the newest ones of a local engine, in memory; and as text, for those that keep them longer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
-from beamish.store.engine import Change, Event
+from beamish.store._schema import Schema, reader
+from beamish.store._table import Row, Table
+from beamish.store.engine import Change, Event, Op
 from beamish.store.errors import PositionGone
 
 
@@ -50,3 +54,51 @@ class Tail:
 
 def event_of(position: int, change: Change) -> Event[Any]:
     return Event(position, change.op, change.table.cls, change.key, change.record)
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+_OPS: tuple[Op, ...] = ("write", "delete", "delete_record", "restore")
+
+
+def encode_events(changes: Sequence[Change]) -> str:
+    """[[op, table, version, row or key], …]"""
+    found = [(_OPS.index(op), table.name, table.version, key if row is None else row) for op, table, key, _, row in changes]
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":"), default=_bytes)
+
+
+class EventReader:
+    """Makes events of text again, with records of today's fields. `schemas` are all that the data was ever written with."""
+
+    def __init__(self, tables: Sequence[Table[Any]], schemas: Mapping[tuple[str, int], Schema]) -> None:
+        self._tables = {table.name: table for table in tables}
+        self._schemas = schemas
+        self._readers: dict[tuple[str, int], Callable[[Row], Any]] = {}
+
+    def read(self, body: str, last: int) -> list[Event[Any]]:
+        """The events of a text whose last one has position `last`."""
+        found = json.loads(body, object_hook=_from_bytes)
+        begin = last - len(found) + 1
+        return [self._event(position, *entry) for position, entry in enumerate(found, begin)]
+
+    def _event(self, position: int, op: int, name: str, version: int, data: Any) -> Event[Any]:
+        table = self._tables.get(name)
+        if table is None:
+            return Event(position, _OPS[op], cast("Any", name), None, None)
+        if _OPS[op] in ("delete", "restore"):
+            return Event(position, _OPS[op], table.cls, data, None)
+        read = self._readers.get((name, version))
+        if read is None:
+            read = self._readers[name, version] = reader(self._schemas[name, version], table)
+        record = read(data)
+        return Event(position, _OPS[op], table.cls, table.key_of(record), record)
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"b": b64encode(value).decode()}
+    raise TypeError(f"no column is a {type(value).__name__}")
+
+
+def _from_bytes(found: dict[str, str]) -> bytes:
+    return b64decode(found["b"])

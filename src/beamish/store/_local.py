@@ -12,7 +12,9 @@ disk refuses, all that is pending is forgotten, and who has seen it is doomed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from beamish.store._query import Query
@@ -29,7 +31,7 @@ class Base(Protocol):
         """What is under `key`; None if only `fetch` can tell."""
         ...
 
-    async def fetch(self, key: Any, reader: Doomed) -> Records: ...
+    async def fetch(self, key: Any) -> Records: ...
 
     async def select(self, query: Query) -> list[Any]: ...
 
@@ -42,15 +44,6 @@ class Journal(Protocol):
     async def until(self, number: int) -> None:
         """Wait until the transaction of this number is durable; with no changes of its own."""
         ...
-
-
-class Doomed:
-    """Whoever has read something, and is told when that has changed."""
-
-    __slots__ = ("doom",)
-
-    def __init__(self) -> None:
-        self.doom: str | None = None
 
 
 class Scan:
@@ -87,7 +80,7 @@ class Shelf:
         self.table = table
         self.base = base
         self.pending: dict[Any, tuple[int, Records]] = {}
-        self.readers: dict[Any, set[Doomed]] = {}
+        self.readers: dict[Any, set[Transaction]] = {}
         self.scans: dict[Scan, None] = {}
 
     def changed(self, key: Any, records: Records) -> None:
@@ -100,7 +93,7 @@ class Shelf:
             if scan.see(key, records):
                 scan.tx.doom = f"{self.table.name} {key!r}, which belongs or would belong to what its query found, was changed"
 
-    def forget(self, key: Any, reader: Doomed) -> None:
+    def forget(self, key: Any, reader: Transaction) -> None:
         readers = self.readers[key]
         readers.discard(reader)
         if not readers:
@@ -117,6 +110,20 @@ class Core:
         self.number = 0  # of the last transaction that was decided
         self.durable = 0
         self.closed = False
+        self.held: asyncio.Future[None] | None = None
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Nobody commits meanwhile; and who is open then, can't any more."""
+        while self.held is not None:
+            await asyncio.shield(self.held)
+        self.held = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            self.doom_all("all was replaced by a backup, or was changed")
+            self.held.set_result(None)
+            self.held = None
 
     def begin(self, dirty: bool) -> Transaction | DirtyTransaction:
         if self.closed:
@@ -139,22 +146,19 @@ class Core:
             tx.doom = why
         for shelf in self.shelves.values():
             shelf.pending.clear()
-            for readers in shelf.readers.values():
-                for reader in readers:
-                    reader.doom = why
 
     def close(self) -> None:
         self.closed = True
         self.doom_all("the store has ended")
 
 
-class Transaction(Doomed):
+class Transaction:
     """See the module."""
 
-    __slots__ = ("after", "core", "over", "reads", "scans")
+    __slots__ = ("after", "core", "doom", "over", "reads", "scans")
 
     def __init__(self, core: Core) -> None:
-        self.doom = None
+        self.doom: str | None = None
         self.core = core
         self.reads: dict[Shelf, set[Any]] = {}
         self.scans: list[tuple[Shelf, Scan]] = []
@@ -183,7 +187,7 @@ class Transaction(Doomed):
             return entry[1]
         records = shelf.base.get(key)
         if records is None:
-            records = await shelf.base.fetch(key, self)
+            records = await shelf.base.fetch(key)
             if self.doom is not None or self.over:
                 self.fail()
         return records
@@ -207,9 +211,11 @@ class Transaction(Doomed):
         return found
 
     async def commit(self, writes: Writes, changes: Sequence[Change]) -> None:
+        core = self.core
+        while core.held is not None:
+            await asyncio.shield(core.held)
         if self.doom is not None or self.over:
             self.fail()
-        core = self.core
         self.end()
         if not writes and not changes:
             if self.after > core.durable:
@@ -260,14 +266,7 @@ class DirtyTransaction:
     async def read(self, table: Table[Any], key: Any) -> Records:
         shelf = self._shelf(table)
         records = shelf.base.get(key)
-        if records is not None:
-            return records
-        reader = Doomed()  # what was changed while it was fetched is not to be kept as if it were new
-        shelf.readers.setdefault(key, set()).add(reader)
-        try:
-            return await shelf.base.fetch(key, reader)
-        finally:
-            shelf.forget(key, reader)
+        return records if records is not None else await shelf.base.fetch(key)
 
     async def query(self, table: Table[Any], query: Query) -> list[Any]:
         return await self._shelf(table).base.select(query)

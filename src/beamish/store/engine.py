@@ -12,8 +12,9 @@ What an engine promises:
   even one that is bound to fail later.
 * **Atomic, and durable** as the engine's own settings say, when `commit` returns. An error from `commit` means that nothing has happened,
   except `CommitUnknown`.
-* **Events.** Each change of a committed transaction is one event; positions are 1, 2, 3 … without gap, in an order of commits that agrees
-  with the serial one, a transaction's changes side by side. They are as durable as the changes.
+* **Events.** Each change of a committed transaction is one event; positions are 1, 2, 3 … without gap, a transaction's changes side by
+  side. What a transaction has read or overwritten comes before its own events, and so does a commit that had returned before it began.
+  They are as durable as the changes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from typing import Any
 
 from beamish.store._events import Tail
-from beamish.store._local import Core, DirtyTransaction, Doomed, Transaction
+from beamish.store._local import Core, DirtyTransaction, Transaction
 from beamish.store._query import Query
 from beamish.store._rows import Records, Rows
 from beamish.store._table import Table
@@ -91,7 +91,7 @@ class _Base:
     def get(self, key: Any) -> Records:
         return self._rows.get(key, ())
 
-    async def fetch(self, key: Any, reader: Doomed) -> Records:
+    async def fetch(self, key: Any) -> Records:
         return self.get(key)
 
     async def select(self, query: Query) -> list[Any]:

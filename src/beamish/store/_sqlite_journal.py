@@ -1,0 +1,143 @@
+"""How decided transactions get into the file: all that wait, as one transaction of SQLite's, with one fsync."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from beamish.store._events import Tail
+from beamish.store._local import Core
+from beamish.store._sqlite_base import Cached, Resident
+from beamish.store._sqlite_file import File
+from beamish.store._table import Table
+from beamish.store.engine import Change, Writes
+from beamish.store.errors import CommitUnknown, StoreClosed, StoreError, StoreFailed
+
+MOST = 2000
+"""Transactions in one batch."""
+
+
+class Entry:
+    """One transaction on its way."""
+
+    __slots__ = ("changes", "done", "number", "writes")
+
+    def __init__(self, number: int, writes: Writes, changes: Sequence[Change], done: asyncio.Future[None]) -> None:
+        self.number = number
+        self.writes = writes
+        self.changes = changes
+        self.done = done
+
+
+class Journal:
+    """One batch is in the thread (`flying`), the next one gathers (`waiting`)."""
+
+    core: Core
+
+    def __init__(
+        self, file: File, loop: asyncio.AbstractEventLoop, thread: Executor, bases: dict[Table[Any], Cached | Resident], tail: Tail
+    ) -> None:
+        self.file = file
+        self.loop = loop
+        self.thread = thread
+        self.bases = bases
+        self.tail = tail
+        self.waiting: list[Entry] = []
+        self.flying: list[Entry] = []
+        self.busy = False  # a batch flies, or is about to
+        self.crowd = False  # the last batch had company: wait for others of this turn
+
+    async def append(self, number: int, writes: Writes, changes: Sequence[Change]) -> None:
+        done = self.loop.create_future()
+        self.waiting.append(Entry(number, writes, changes, done))
+        if not self.busy:
+            self.busy = True
+            if self.crowd:
+                self.loop.call_soon(self._send)
+            else:
+                self._send()
+        await done
+
+    async def until(self, number: int) -> None:
+        for entry in (*self.flying, *self.waiting):
+            if entry.number == number:
+                await asyncio.shield(entry.done)
+                return
+
+    async def finish(self) -> None:
+        """Wait until nothing is on its way."""
+        while self.flying or self.waiting:
+            last = (self.waiting or self.flying)[-1].done
+            await asyncio.wait([last])
+
+    def _send(self) -> None:
+        if not self.waiting or (self.core.closed and not self.busy):
+            self.busy = False
+            return
+        self.flying, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
+        batch = [(entry.writes, entry.changes) for entry in self.flying]
+        try:
+            job = self.loop.run_in_executor(self.thread, self.file.write, batch)
+        except RuntimeError:  # the thread was ended
+            self.drop()
+            return
+        job.add_done_callback(self._sent)
+
+    def _sent(self, job: asyncio.Future[Writes]) -> None:
+        flown, self.flying = self.flying, []
+        if not flown:
+            return  # dropped
+        self.crowd = len(flown) > 1
+        error = StoreClosed("the store has ended") if job.cancelled() else job.exception()
+        if error is not None:
+            self._failed([*flown, *self.waiting], error)
+            return
+        for table, keys in job.result().items():
+            put = self.bases[table].put
+            for key, write in keys.items():
+                put(key, write.records)
+        self.core.settled(flown[-1].number, job.result())
+        for entry in flown:
+            if not entry.done.done():
+                entry.done.set_result(None)
+        self.tail.add([change for entry in flown for change in entry.changes])
+        if self.waiting:
+            self._send()
+        else:
+            self.busy = False
+
+    def _failed(self, entries: list[Entry], error: BaseException) -> None:
+        """Those that were decided after these may have seen what will not be: they fall with them."""
+        self.waiting, self.busy = [], False
+        self.core.doom_all("what it had seen was not taken by the disk, or was changed")
+        for entry in entries:
+            if entry.done.done():
+                continue
+            if isinstance(error, StoreError):
+                own: Exception = type(error)(*error.args)
+                own.__cause__ = error.__cause__
+            else:
+                own = StoreFailed(f"{self.file.path} did not take it: {error!r}")
+                own.__cause__ = error
+            entry.done.set_exception(own)
+            entry.done.exception()  # whoever waited may be gone
+
+    def drop(self) -> None:
+        flown, self.flying, waiting = self.flying, [], self.waiting
+        self._failed(flown, CommitUnknown("the store's process ended while it was committing: it has happened as a whole, or not at all"))
+        self._failed(waiting, StoreClosed("the store has ended before this was committed: nothing of it has happened"))
+
+    async def replace(self, tables: Sequence[Table[Any]], pieces: list[tuple[Table[Any], list[Any]]]) -> None:
+        """All contents anew. What is on its way gets there before; transactions that are open can't commit any more."""
+        async with self.core.hold():
+            await self.finish()
+            await asyncio.shield(self.loop.run_in_executor(self.thread, self.file.replace, tables, iter(pieces)))
+            for table in tables:
+                self.bases[table].forget()
+            for table, part in pieces:
+                base = self.bases[table]
+                if isinstance(base, Resident):
+                    base.rows.fill(part)
+        self.tail.add([Change("restore", table, None, None, None) for table in tables])
