@@ -154,7 +154,7 @@ class Owned(Generic[K, V]):
             data = self._rows.clear()
             self._rows.walk = None
             self._data = self._rows.data
-            self._heir = self._heir_data = None
+            self._heir = self._heir_data = self._closer = None
         if len(data) > SLICE:
             _let_go(data, self._node)
 

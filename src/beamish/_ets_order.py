@@ -28,7 +28,6 @@ _MIXED, _UNKNOWN = 0, -1
 #: Of these, comparing never raises.
 _SAFE = {type(None): 0, int: 1, float: 1, bool: 1, str: 2, bytes: 3}
 _TUPLE, _OTHER = 4, 5
-_NO_ORDER: Any = vars(object)["__lt__"]
 
 
 def rank(key: Any) -> tuple[Any, ...]:
@@ -54,7 +53,7 @@ def rank(key: Any) -> tuple[Any, ...]:
         return _OTHER, "beamish.pid", int(repr(key).split(".")[1])
     if isinstance(key, Ref):
         return _OTHER, "beamish.ref", key.id
-    if cls.__lt__ is _NO_ORDER or is_a(key, frozenset):
+    if not _has_order(key):
         raise TypeError(
             "the keys of an ordered_set have an order: None, numbers, str, bytes, tuples of such, and classes with __lt__. "
             f"Got: {short(key)}, and {name} has none. Take a key that has one, or the kind 'set'"
@@ -62,6 +61,15 @@ def rank(key: Any) -> tuple[Any, ...]:
     if isinstance(key, datetime | time) and key.utcoffset() is not None:
         name += " with time zone"  # those with and those without can not be compared
     return _OTHER, name, key
+
+
+def _has_order(key: Any) -> bool:
+    if is_a(key, frozenset):
+        return False  # what < says of these is no order of all of them
+    try:
+        return (key < key) in (True, False)
+    except TypeError:
+        return False
 
 
 def safe(key: Any) -> bool:

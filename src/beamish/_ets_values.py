@@ -101,6 +101,9 @@ class Box:
     def copy(self) -> Any:
         return self._copier(self.value)
 
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == content(other))
+
 
 #: A copy of these is deep when everything in them lasts: a tenth of what deepcopy takes.
 _FLAT: dict[type, Callable[[Any], Any]] = {cls: operator.methodcaller("copy") for cls in (dict, list, set, bytearray)}
