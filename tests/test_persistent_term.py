@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from beamish import BeamishError, persistent_term, spawn_monitor
 from beamish.persistent_term import NoTerm, count, erase, get, items, put, restored
 from beamish.process import down
+from beamish.testing import world
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +127,12 @@ class TestRestored:
         with pytest.raises(ZeroDivisionError), restored():
             put("new", 1 / 0)
         assert persistent_term.count() == 0
+
+
+async def test_a_test_leaves_nothing_for_the_next_one() -> None:
+    persistent_term.put("kept", 1)
+    async with world():
+        persistent_term.put("kept", 2)
+        persistent_term.put("made here", 3)
+    assert persistent_term.get("kept") == 1
+    assert persistent_term.get("made here", None) is None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from beamish import SHUTDOWN, CallExit, ChildSpec, NotFound, Supervisor, stop
+from beamish import SHUTDOWN, CallExit, ChildSpec, NotFound, Supervisor, persistent_term, stop
 from beamish._runtime.clock import Clock, ManualClock, settle as settle
 from beamish._runtime.node import NODES, Node, here_key
 from beamish._runtime.process import Process
@@ -17,7 +17,10 @@ R = TypeVar("R")
 
 
 class World:
-    """A fresh node on the running loop. At the end its trees are stopped; a process or timer that is left is a failure."""
+    """A fresh node on the running loop. At the end its trees are stopped; a process or timer that is left is a failure.
+
+    What was put into `persistent_term` meanwhile is gone afterwards.
+    """
 
     def __init__(
         self, clock: Clock | None = None, *, inline: bool = True, check_leaks: bool = True, node: Callable[[], Node] | None = None
@@ -37,6 +40,8 @@ class World:
 
     def enter(self) -> Self:
         """The first half of `async with`: make the node."""
+        self._terms = persistent_term.restored()
+        self._terms.__enter__()
         self._before = NODES.pop(here_key(), None)
         self.node = self._made()
         return self
@@ -57,6 +62,7 @@ class World:
             NODES.pop(here_key(), None)
             if self._before is not None:
                 NODES[here_key()] = self._before
+            self._terms.__exit__(None, None, None)
 
     def processes(self) -> list[Process]:
         """Those that live, but for the node's own and for plain asyncio code that was adopted."""
