@@ -59,12 +59,13 @@ def event_of(position: int, change: Change) -> Event[Any]:
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 _OPS: tuple[Op, ...] = ("write", "delete", "delete_record", "restore")
+_CODES = {op: code for code, op in enumerate(_OPS)}
 
 
 def encode_events(changes: Sequence[Change]) -> str:
     """[[op, table, version, row or key], …]"""
-    found = [(_OPS.index(op), table.name, table.version, key if row is None else row) for op, table, key, _, row in changes]
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":"), default=_bytes)
+    found = [(_CODES[op], table.name, table.version, key if row is None else row) for op, table, key, _, row in changes]
+    return _to_json(found)
 
 
 class EventReader:
@@ -98,6 +99,9 @@ def _bytes(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"b": b64encode(value).decode()}
     raise TypeError(f"no column is a {type(value).__name__}")
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_bytes, check_circular=False).encode
 
 
 def _from_bytes(found: dict[str, str]) -> bytes:

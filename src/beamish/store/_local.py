@@ -93,12 +93,6 @@ class Shelf:
             if scan.see(key, records):
                 scan.tx.doom = f"{self.table.name} {key!r}, which belongs or would belong to what its query found, was changed"
 
-    def forget(self, key: Any, reader: Transaction) -> None:
-        readers = self.readers[key]
-        readers.discard(reader)
-        if not readers:
-            del self.readers[key]
-
 
 class Core:
     """One opening of a local engine."""
@@ -160,7 +154,7 @@ class Transaction:
     def __init__(self, core: Core) -> None:
         self.doom: str | None = None
         self.core = core
-        self.reads: dict[Shelf, set[Any]] = {}
+        self.reads: list[tuple[dict[Any, set[Transaction]], Any]] = []
         self.scans: list[tuple[Shelf, Scan]] = []
         self.after = 0  # what it has seen is durable when this transaction is
         self.over = False
@@ -170,27 +164,23 @@ class Transaction:
         if self.doom is not None or self.over:
             self.fail()
         shelf = self.core.shelves[table]
-        keys = self.reads.get(shelf)
-        if keys is None:
-            keys = self.reads[shelf] = set()
-        if key not in keys:
-            keys.add(key)
-            readers = shelf.readers.get(key)
-            if readers is None:
-                shelf.readers[key] = {self}
-            else:
-                readers.add(self)
-        entry = shelf.pending.get(key)
-        if entry is not None:
-            if entry[0] > self.after:
-                self.after = entry[0]
-            return entry[1]
-        records = shelf.base.get(key)
-        if records is None:
-            records = await shelf.base.fetch(key)
+        readers = shelf.readers.get(key)
+        if readers is None:
+            shelf.readers[key] = {self}
+            self.reads.append((shelf.readers, key))
+        elif self not in readers:
+            readers.add(self)
+            self.reads.append((shelf.readers, key))
+        if key in shelf.pending:
+            number, records = shelf.pending[key]
+            self.after = max(self.after, number)
+            return records
+        found = shelf.base.get(key)
+        if found is None:
+            found = await shelf.base.fetch(key)
             if self.doom is not None or self.over:
                 self.fail()
-        return records
+        return found
 
     async def query(self, table: Table[Any], query: Query) -> list[Any]:
         if self.doom is not None or self.over:
@@ -239,9 +229,12 @@ class Transaction:
         """It has read nothing any more."""
         self.over = True
         self.core.active.discard(self)
-        for shelf, keys in self.reads.items():
-            for key in keys:
-                shelf.forget(key, self)
+        for readers, key in self.reads:
+            them = readers[key]
+            if len(them) == 1:
+                del readers[key]
+            else:
+                them.discard(self)
         for shelf, scan in self.scans:
             del shelf.scans[scan]
 

@@ -74,7 +74,7 @@ def check(schema: Schema, table: Table[Any]) -> bool:
         shown = ", ".join(f"{one.name}: {one.column}" for one in schema.fields)
         raise WrongSchema(
             f"{name}: the data was written with other fields ({schema.kind}, key {schema.key}: {shown}), but under the same "
-            f"version {have}. Raise the version in @record, and give migrations={{{have}: fn}} from a dict of the old fields to one of the new"
+            f"version {have}. Raise the version in @record, and give migrations={{{have}: fn}}, from a dict of the old fields to the new"
         )
     return False
 

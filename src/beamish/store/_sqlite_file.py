@@ -212,9 +212,11 @@ class File:
             raise
 
     def _put(self, db: sqlite3.Connection, sql: Sql, keys: dict[Any, Write]) -> None:
-        gone = [key for key, write in keys.items() if sql.table.bag or not write.rows]
-        for text, values in sql.deletes(gone) if gone else ():
-            db.execute(text, values)
+        bag = sql.table.bag
+        gone = [key for key, write in keys.items() if bag or not write.rows]
+        if gone:
+            for text, values in sql.deletes(gone):
+                db.execute(text, values)
         rows = [row for write in keys.values() for row in write.rows]
         for text, values in sql.upserts(rows):
             db.execute(text, values)

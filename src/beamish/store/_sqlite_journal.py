@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from typing import Any
 
 from beamish.store._events import Tail
@@ -12,6 +11,7 @@ from beamish.store._local import Core
 from beamish.store._sqlite_base import Cached, Resident
 from beamish.store._sqlite_file import File
 from beamish.store._table import Table
+from beamish.store._worker import Worker
 from beamish.store.engine import Change, Writes
 from beamish.store.errors import CommitUnknown, StoreClosed, StoreError, StoreFailed
 
@@ -36,11 +36,9 @@ class Journal:
 
     core: Core
 
-    def __init__(
-        self, file: File, loop: asyncio.AbstractEventLoop, thread: Executor, bases: dict[Table[Any], Cached | Resident], tail: Tail
-    ) -> None:
+    def __init__(self, file: File, thread: Worker, bases: dict[Table[Any], Cached | Resident], tail: Tail) -> None:
         self.file = file
-        self.loop = loop
+        self.loop = asyncio.get_running_loop()
         self.thread = thread
         self.bases = bases
         self.tail = tail
@@ -78,27 +76,21 @@ class Journal:
             return
         self.flying, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
         batch = [(entry.writes, entry.changes) for entry in self.flying]
-        try:
-            job = self.loop.run_in_executor(self.thread, self.file.write, batch)
-        except RuntimeError:  # the thread was ended
-            self.drop()
-            return
-        job.add_done_callback(self._sent)
+        self.thread.call(self._sent, lambda: self.file.write(batch))
 
-    def _sent(self, job: asyncio.Future[Writes]) -> None:
+    def _sent(self, writes: Writes, error: BaseException | None) -> None:
         flown, self.flying = self.flying, []
         if not flown:
             return  # dropped
         self.crowd = len(flown) > 1
-        error = StoreClosed("the store has ended") if job.cancelled() else job.exception()
         if error is not None:
             self._failed([*flown, *self.waiting], error)
             return
-        for table, keys in job.result().items():
+        for table, keys in writes.items():
             put = self.bases[table].put
             for key, write in keys.items():
                 put(key, write.records)
-        self.core.settled(flown[-1].number, job.result())
+        self.core.settled(flown[-1].number, writes)
         for entry in flown:
             if not entry.done.done():
                 entry.done.set_result(None)
@@ -133,7 +125,7 @@ class Journal:
         """All contents anew. What is on its way gets there before; transactions that are open can't commit any more."""
         async with self.core.hold():
             await self.finish()
-            await asyncio.shield(self.loop.run_in_executor(self.thread, self.file.replace, tables, iter(pieces)))
+            await asyncio.shield(self.thread.run(lambda: self.file.replace(tables, iter(pieces))))
             for table in tables:
                 self.bases[table].forget()
             for table, part in pieces:

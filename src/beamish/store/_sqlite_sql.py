@@ -29,11 +29,12 @@ class Sql:
         self.name = quoted(name or table.name)
         self.key = quoted(table.key)
         self.columns = ", ".join(quoted(one.name) for one in table.fields)
-        self._insert = f"INSERT OR REPLACE INTO {self.name} ({self.columns}) VALUES "
-        self._delete = f"DELETE FROM {self.name} WHERE {self.key} IN "
-        self._values = f"({', '.join('?' * len(table.fields))})"
-        self._inserts = _powers(MOST_VALUES // len(table.fields))
-        self._deletes = _powers(MOST_VALUES)
+        insert = f"INSERT OR REPLACE INTO {self.name} ({self.columns}) VALUES "
+        values = f"({', '.join('?' * len(table.fields))})"
+        # Few statements with many rows each: every statement lets go of Python's lock, and must get it back from a busy loop.
+        # They come in few sizes, so that SQLite has them prepared.
+        self._inserts = {size: insert + ", ".join([values] * size) for size in _powers(MOST_VALUES // len(table.fields))}
+        self._in = {size: f"{self.key} IN ({', '.join('?' * size)})" for size in _powers(MOST_VALUES)}
 
     def create(self) -> str:
         table = self.table
@@ -53,24 +54,23 @@ class Sql:
             for field, name in names.items()
         }
 
-    def upserts(self, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
-        """Few statements with many rows each: every statement lets go of Python's lock, and must get it back from a busy loop.
-
-        They come in few sizes, so that SQLite has them prepared.
-        """
-        for begin, count in _pieces(len(rows), self._inserts):
-            yield self._insert + ", ".join([self._values] * count), list(chain.from_iterable(rows[begin : begin + count]))
+    def upserts(self, rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Statements, with their values, that put these rows in, in place of others of their keys."""
+        if len(rows) == 1:
+            yield self._inserts[1], rows[0]
+            return
+        for begin, size in _pieces(len(rows), self._inserts):
+            yield self._inserts[size], list(chain.from_iterable(rows[begin : begin + size]))
 
     def deletes(self, keys: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
-        for begin, count in _pieces(len(keys), self._deletes):
-            yield f"{self._delete}({', '.join('?' * count)})", keys[begin : begin + count]
+        for begin, size in _pieces(len(keys), self._in):
+            yield f"DELETE FROM {self.name} WHERE {self._in[size]}", keys[begin : begin + size]
 
     def by_keys(self, keys: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
         """The rows under these keys, those of a bag in their order."""
         order = ' ORDER BY "#"' if self.table.bag else ""
-        for begin, count in _pieces(len(keys), self._deletes):
-            where = f"{self.key} IN ({', '.join('?' * count)})"
-            yield f"SELECT {self.columns} FROM {self.name} WHERE {where}{order}", keys[begin : begin + count]
+        for begin, size in _pieces(len(keys), self._in):
+            yield f"SELECT {self.columns} FROM {self.name} WHERE {self._in[size]}{order}", keys[begin : begin + size]
 
     def select(self, query: Query) -> tuple[str, list[Any]]:
         """What the query wants, but for its predicate; and for its limit, if it has one."""

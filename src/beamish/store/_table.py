@@ -46,8 +46,8 @@ class Table(Generic[R]):
     """What `@record` knows of a class; engines get it, users need it seldom (`table_of(Account)`)."""
 
     __slots__ = (
-        "_get", "_odd", "_types", "bag", "cls", "expires", "fields", "indexes", "key", "kind", "migrations", "mutable", "name", "plain",
-        "ram", "ttl", "version",
+        "_get", "_good", "_ints", "_key_type", "_odd", "_texts", "_types", "bag", "cls", "expires", "fields", "indexes", "key",
+        "kind", "migrations", "mutable", "name", "plain", "ram", "ttl", "version",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,10 @@ class Table(Generic[R]):
         get: Any = attrgetter(*names)
         self._get: Callable[[Any], Row] = get if len(names) > 1 else lambda record: (get(record),)
         self._types = tuple((*PLAIN[one.type], *((type(None),) if one.optional else ())) if one.type else () for one in self.fields)
+        self._good: set[tuple[type, ...]] = set()
+        self._ints = tuple(place for place, one in enumerate(self.fields) if one.type is int)
+        self._texts = tuple(place for place, one in enumerate(self.fields) if one.type is str)
+        self._key_type = next((one.type for one in self.fields if one.name == key), None)
         self._odd = tuple(place for place, one in enumerate(self.fields) if one.type is None or one.type is float)
         self.bag = kind == "bag"
         self.mutable = any(one.type is None for one in self.fields)
@@ -102,11 +106,24 @@ class Table(Generic[R]):
         if type(record) is not self.cls:
             raise BadRecord(f"{self.name} holds records of {self.cls.__name__}. Got: {short(record)}")
         row = self._get(record)
-        for value, allowed in zip(row, self._types, strict=True):
-            kind = type(value)
-            if allowed and (kind not in allowed or (kind is int and not _is_int(value)) or (kind is str and not _is_text(value))):
+        kinds = (*map(type, row),)
+        if kinds not in self._good:
+            self._learn(record, row, kinds)
+        for place in self._ints:
+            if row[place] is not None and not _is_int(row[place]):
+                self._refuse(record, row)
+        for place in self._texts:
+            if row[place] is not None and not _is_text(row[place]):
                 self._refuse(record, row)
         return self._with_odd(record, row) if self._odd else row
+
+    def _learn(self, record: R, row: Row, kinds: tuple[type, ...]) -> None:
+        """Types that fit are looked at once."""
+        if all(not allowed or kind in allowed for kind, allowed in zip(kinds, self._types, strict=True)):
+            if len(self._good) < 100:  # of the fields that take anything there may be any number of types
+                self._good.add(kinds)
+        else:
+            self._refuse(record, row)
 
     def _with_odd(self, record: R, row: Row) -> Row:
         columns = list(row)
@@ -150,6 +167,9 @@ class Table(Generic[R]):
 
     def check_key(self, key: Any) -> Any:
         """The key, if it may be one."""
+        kind = type(key)
+        if kind is self._key_type and ((kind is int and _is_int(key)) or (kind is str and _is_text(key))):
+            return key
         self._check_value(self.key, key, "key")
         return key
 
@@ -202,7 +222,7 @@ class Table(Generic[R]):
         for field, value, allowed in zip(self.fields, row, self._types, strict=True):
             if allowed and type(value) not in allowed:
                 raise BadRecord(f"{self.cls.__name__}.{field.name} is of type {_shown(field)}. Got: {short(value)} in {short(record)}")
-            if type(value) is int and not _is_int(value):
+            if allowed and type(value) is int and not _is_int(value):
                 raise BadRecord(f"{self.cls.__name__}.{field.name}: an int column has 64 bits, signed. Got: {short(value)}")
             if type(value) is str and not _is_text(value):
                 raise BadRecord(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -19,6 +18,7 @@ from beamish.store._sqlite_base import Cached, Resident
 from beamish.store._sqlite_file import File
 from beamish.store._sqlite_journal import Journal
 from beamish.store._table import Table
+from beamish.store._worker import Worker
 from beamish.store.engine import Event
 from beamish.store.errors import Damaged, PositionGone, StoreClosed, StoreFailed
 
@@ -110,14 +110,14 @@ class _Opening:
         self.tables = tables
         self.cache = engine.cache
         self.loop = asyncio.get_running_loop()
-        self.writer = ThreadPoolExecutor(1, thread_name_prefix="beamish-store-writer")
-        self.reader = ThreadPoolExecutor(1, thread_name_prefix="beamish-store-reader")
+        self.writer = Worker(self.loop, "writer")
+        self.reader = Worker(self.loop, "reader")
         self.reading: sqlite3.Connection | None = None
         self.bases: dict[Table[Any], Cached | Resident] = {}
 
     async def begin(self, wake: Callable[[], None]) -> None:
-        await self.loop.run_in_executor(self.writer, self.file.open, self.tables)
-        self.reading = await self.loop.run_in_executor(self.reader, self.file.connect, True)
+        await self.writer.run(lambda: self.file.open(self.tables))
+        self.reading = await self.reader.run(lambda: self.file.connect(reads=True))
         self.tail = Tail(min(self.file.keep, RECENT), wake, self.file.position)
         self.event_reader = EventReader(self.tables, self.file.schemas)
         for table in self.tables:
@@ -126,7 +126,7 @@ class _Opening:
                 await self.read(partial(self._fill, base.rows))
             else:
                 self.bases[table] = Cached(self.file.sql[table], self.read, self.cache)
-        self.journal = Journal(self.file, self.loop, self.writer, self.bases, self.tail)
+        self.journal = Journal(self.file, self.writer, self.bases, self.tail)
         self.core = self.journal.core = Core(self.journal, self.bases.items())
 
     def _fill(self, rows: Rows, db: sqlite3.Connection) -> None:
@@ -144,7 +144,7 @@ class _Opening:
         if self.reading is not None:
             self.reading.interrupt()
         for thread in (self.reader, self.writer):
-            thread.shutdown(wait=True, cancel_futures=True)
+            thread.end()
         if self.reading is not None:
             self.reading.close()
             self.reading = None
@@ -165,7 +165,7 @@ class _Opening:
                 raise kind(f"{self.file.path} can't be read: {error}") from error
 
         try:
-            return self.loop.run_in_executor(self.reader, job)
+            return self.reader.run(job)
         except RuntimeError as error:
             raise StoreClosed("the store has ended") from error
 
@@ -187,23 +187,23 @@ class _Opening:
     async def dump(self, tables: Sequence[Table[Any]]) -> tuple[int, AsyncIterator[tuple[Table[Any], list[Any]]]]:
         """By a connection of its own, whose one transaction sees one moment, and a thread of its own, so that readers do not wait."""
         await self.journal.finish()
-        thread = ThreadPoolExecutor(1, thread_name_prefix="beamish-store-dump")
-        db: sqlite3.Connection = await self.loop.run_in_executor(thread, self.file.connect, True)
+        thread = Worker(self.loop, "dump")
+        db = await thread.run(lambda: self.file.connect(reads=True))
 
         def first() -> int:
             db.execute("BEGIN")
             found: int = db.execute("SELECT ifnull(max(last), 0) FROM beamish_events").fetchone()[0]
             return found
 
-        position = await self.loop.run_in_executor(thread, first)
+        position = await thread.run(first)
         pieces = self._pieces(db, tables)
 
         async def give() -> AsyncIterator[tuple[Table[Any], list[Any]]]:
             try:
-                while (piece := await self.loop.run_in_executor(thread, next, pieces, None)) is not None:
+                while (piece := await thread.run(lambda: next(pieces, None))) is not None:
                     yield piece
             finally:
-                thread.shutdown(wait=True)
+                thread.end()
                 db.close()
 
         return position, give()

@@ -124,10 +124,7 @@ class Transaction:
         """The records under a key as this transaction sees them."""
         if self._over:
             self._check()
-        own = self._writes.get(table)
-        if own is None:
-            return await self._engine.read(table, key)
-        write = own.get(key)
+        write = self._writes[table].get(key) if table in self._writes else None
         if write is None:
             return await self._engine.read(table, key)
         if type(write) is Write:
@@ -150,7 +147,7 @@ class Transaction:
         if table.bag:
             self._put(table, key, self._edit(table, key).add(record))
         else:
-            self._put(table, table.check_key(key), Write((record,), (row,)))
+            self._put(table, key, Write((record,), (row,)))
 
     def delete(self, table: type[Any], key: Any) -> None:
         """Delete all that is under `key`, if anything is."""
