@@ -18,25 +18,26 @@ CASES: list[tuple[dict[str, Any], list[int]]] = [
     ({"reverse": True}, [9, 8, 7, 6, 5, 4, 3, 2, 1]),
     ({"key": 4}, [4]),
     ({"key": 44}, []),
-    ({"low": 3, "high": 5}, [3, 4, 5]),
-    ({"low": 3, "high": 5, "bounds": "()"}, [4]),
-    ({"low": 3, "high": 5, "bounds": "[)"}, [3, 4]),
-    ({"low": 3, "high": 5, "bounds": "(]"}, [4, 5]),
+    ({"low": 3, "high": 5}, [3, 4]),
+    ({"low": 3, "high": 5, "inclusive": "low"}, [3, 4]),
+    ({"low": 3, "high": 5, "inclusive": "neither"}, [4]),
+    ({"low": 3, "high": 5, "inclusive": "both"}, [3, 4, 5]),
+    ({"low": 3, "high": 5, "inclusive": "high"}, [4, 5]),
     ({"low": 7}, [7, 8, 9]),
-    ({"high": 2}, [1, 2]),
+    ({"high": 2}, [1]),
     ({"low": 5, "high": 4}, []),
-    ({"low": 5, "high": 5}, [5]),
-    ({"low": 5, "high": 5, "bounds": "[)"}, []),
+    ({"low": 5, "high": 5, "inclusive": "both"}, [5]),
+    ({"low": 5, "high": 5}, []),
     ({"limit": 2}, [1, 2]),
     ({"limit": 0}, []),
-    ({"limit": 2, "reverse": True, "high": 7}, [7, 6]),
+    ({"limit": 2, "reverse": True, "high": 7}, [6, 5]),
     ({"index": "owner", "key": "a"}, [3, 6, 9]),
     ({"index": "owner", "key": "a", "reverse": True, "limit": 2}, [9, 6]),
     ({"index": "owner", "key": "z"}, []),
     ({"index": "owner"}, [3, 6, 9, 1, 4, 7, 2, 5, 8]),
     ({"index": "owner", "low": "b", "limit": 4}, [1, 4, 7, 2]),
     ({"index": "owner", "reverse": True}, [8, 5, 2, 7, 4, 1, 9, 6, 3]),
-    ({"index": "balance", "low": 20, "high": 40, "bounds": "(]"}, [3, 4]),
+    ({"index": "balance", "low": 20, "high": 40, "inclusive": "high"}, [3, 4]),
     ({"where": lambda one: one.balance > 70}, [8, 9]),
     ({"index": "owner", "key": "b", "where": lambda one: one.id > 1, "limit": 1}, [4]),
 ]
@@ -66,8 +67,8 @@ async def test_indexes_follow_changes(engine: Make) -> None:
         await fill(shop, Account(3, "b", 1), Account(1, "q", 1))
         await shop.dirty_delete(Account, 6)
         assert [one.id for one in await shop.dirty_query(Account, index="owner", key="a")] == [9]
-        assert [one.id for one in await shop.dirty_query(Account, index="owner", low="b", high="b")] == [3, 4, 7]
-        assert [one.id for one in await shop.dirty_query(Account, index="balance", high=20)] == [1, 3, 2]
+        assert [one.id for one in await shop.dirty_query(Account, index="owner", low="b", high="b", inclusive="both")] == [3, 4, 7]
+        assert [one.id for one in await shop.dirty_query(Account, index="balance", high=20, inclusive="high")] == [1, 3, 2]
 
 
 async def test_each_type_has_its_order_and_none_comes_first(engine: Make) -> None:
@@ -88,9 +89,9 @@ async def test_each_type_has_its_order_and_none_comes_first(engine: Make) -> Non
             found = [getattr(one, field) for one in await shop.dirty_query(Thing, index=field, reverse=True)]
             assert found == [*reversed(ordered), None]
             assert [one.id for one in await shop.dirty_query(Thing, index=field, key=None)] == [b"none"]
-            found = [getattr(one, field) for one in await shop.dirty_query(Thing, index=field, high=ordered[-1])]
+            found = [getattr(one, field) for one in await shop.dirty_query(Thing, index=field, high=ordered[-1], inclusive="high")]
             assert found == ordered
-            found = [getattr(one, field) for one in await shop.dirty_query(Thing, index=field, low=ordered[1], bounds="(]")]
+            found = [getattr(one, field) for one in await shop.dirty_query(Thing, index=field, low=ordered[1], inclusive="neither")]
             assert found == ordered[2:]
             assert [type(one) for one in found] == [type(one) for one in ordered[2:]]
 
@@ -103,8 +104,7 @@ async def test_each_type_has_its_order_and_none_comes_first(engine: Make) -> Non
         ({"low": 1.5}, "Account.id is of type int"),
         ({"index": "owner", "high": 3}, "Account.owner is of type str"),
         ({"key": 1, "low": 2}, "not both"),
-        ({"key": 1, "bounds": "()"}, "not both"),
-        ({"bounds": "]["}, "which ends of the range"),
+        ({"inclusive": "]["}, "the ends that belong to the range"),
         ({"limit": -1}, "0 or more"),
         ({"where": 3}, "function of a record"),
     ],

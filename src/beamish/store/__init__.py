@@ -3,7 +3,7 @@
 Start reading at `store` (the server and what clients do), then `engine` (what keeps the data). See docs/store.md.
 """
 
-from beamish.store._query import Bounds as Bounds
+from beamish.store._query import Inclusive as Inclusive
 from beamish.store._table import record as record, table_of as table_of
 from beamish.store.engine import Engine as Engine, Event as Event
 from beamish.store.errors import (

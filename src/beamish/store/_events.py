@@ -65,7 +65,7 @@ _CODES = {op: code for code, op in enumerate(_OPS)}
 def encode_events(changes: Sequence[Change]) -> str:
     """[[op, table, version, row or key], …]"""
     found = [(_CODES[op], table.name, table.version, key if row is None else row) for op, table, key, _, row in changes]
-    return _to_json(found)
+    return to_json(found)
 
 
 class EventReader:
@@ -78,7 +78,7 @@ class EventReader:
 
     def read(self, body: str, last: int) -> list[Event[Any]]:
         """The events of a text whose last one has position `last`."""
-        found = json.loads(body, object_hook=_from_bytes)
+        found = from_json(body)
         begin = last - len(found) + 1
         return [self._event(position, *entry) for position, entry in enumerate(found, begin)]
 
@@ -101,8 +101,12 @@ def _bytes(value: Any) -> Any:
     raise TypeError(f"no column is a {type(value).__name__}")
 
 
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_bytes, check_circular=False).encode
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_bytes, check_circular=False).encode
 
 
-def _from_bytes(found: dict[str, str]) -> bytes:
-    return b64decode(found["b"])
+def _in_json(found: dict[str, Any]) -> Any:
+    """The bytes of a column; the only other objects are those of a backup's first and last line."""
+    return b64decode(found["b"]) if "b" in found else found
+
+
+from_json = json.JSONDecoder(object_hook=_in_json).decode

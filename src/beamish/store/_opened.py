@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from beamish import telemetry
 from beamish.errors import short
+from beamish.store._copies import Copies
 from beamish.store._query import Query
 from beamish.store._rows import Rows
 from beamish.store._table import Table
-from beamish.store.engine import Engine
+from beamish.store.engine import Engine, Writes
 from beamish.store.errors import Conflict, NoTable
 from beamish.store.transaction import Transaction
 from beamish.timer import monotonic
@@ -32,7 +33,8 @@ class Opened:
         self.engine = engine
         self.tables = tables
         self.waiting: dict[asyncio.Future[None], None] = {}
-        self.copies: dict[Table[Any], Rows] = {}  # of ram=True tables, where the engine has none itself
+        self.copies: Copies | None = None  # of ram=True tables, where the engine has none itself
+        self.wakes = 0
         self.closed = False
         self.sweeping = False
         self._epoch = time.time() - monotonic()  # the clock of the node then goes on from there
@@ -78,8 +80,8 @@ class Opened:
 
     # -- transactions
 
-    def begin(self) -> Transaction:
-        return Transaction(self, self.engine.begin())
+    def begin(self, attempt: int = 1) -> Transaction:
+        return Transaction(self, self.engine.begin(attempt=attempt))
 
     def dirty(self) -> Transaction:
         """For reads outside of any transaction."""
@@ -88,7 +90,7 @@ class Opened:
     async def run(self, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
         """`fn` in a transaction, again and again until nobody else gets between."""
         for attempt in range(1, ATTEMPTS + 1):
-            tx = self.begin()
+            tx = self.begin(attempt)
             outcome = "abort"
             try:
                 value = await fn(tx, *args, **kwargs)
@@ -113,15 +115,16 @@ class Opened:
 
     def wake(self) -> None:
         """There may be new events."""
+        self.wakes += 1
         if self.waiting:
             waiting, self.waiting = self.waiting, {}
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
 
-    async def news(self) -> None:
-        """Wait for the next event, or for the end of the store."""
-        if self.closed:
+    async def news(self, seen: int) -> None:
+        """Wait until there may be events that were not there when `wakes` was `seen`, or for the end of the store."""
+        if self.closed or self.wakes != seen:
             return
         future = asyncio.get_running_loop().create_future()
         self.waiting[future] = None
@@ -132,7 +135,9 @@ class Opened:
 
     def resident(self, table: Table[Any]) -> Rows:
         """The table in memory."""
-        found = self.copies.get(table) or self.engine.resident(table)
+        found = self.engine.resident(table)
+        if found is None and self.copies is not None:
+            found = self.copies.rows.get(table)
         if found is None:
             raise NoTable(f"there is no copy of {table.name} in memory; its @record has to say ram=True")
         return found
@@ -142,7 +147,14 @@ class Opened:
         self.closed = True
         self.wake()
 
+    async def shown(self, writes: Writes) -> None:
+        """After a commit: wait until the copies in memory have it."""
+        if self.copies is not None and not self.copies.rows.keys().isdisjoint(writes):
+            await self.copies.passed()
+
     def close(self) -> None:
         self.closed = True
+        if self.copies is not None:
+            self.copies.close()
         self.engine.drop()
         self.wake()

@@ -9,6 +9,9 @@ from typing import Any, Final, Literal, TypeVar
 R = TypeVar("R")
 
 Bounds = Literal["[]", "[)", "(]", "()"]
+#: Which ends of a range belong to it, as in `ets`.
+Inclusive = Literal["low", "high", "both", "neither"]
+BOUNDS: dict[str, Bounds] = {"low": "[)", "high": "(]", "both": "[]", "neither": "()"}
 
 
 class Unbounded:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from beamish import codec
 from beamish.errors import short
-from beamish.store._query import UNBOUNDED, Bounds, Query
+from beamish.store._query import BOUNDS, UNBOUNDED, Inclusive, Query
 from beamish.store.errors import BadRecord, NoTable
 
 R = TypeVar("R")
@@ -189,7 +189,7 @@ class Table(Generic[R]):
         key: Any,
         low: Any,
         high: Any,
-        bounds: Bounds,
+        inclusive: Inclusive,
         where: Callable[[R], bool] | None,
         limit: int | None,
         reverse: bool,
@@ -199,17 +199,18 @@ class Table(Generic[R]):
         if name != self.key and name not in self.indexes:
             known = ", ".join(self.indexes) or "none"
             raise BadRecord(f"{self.name} has no index {name!r} (it has: {known}); add it to indexes= of its @record, or use where=")
+        if inclusive not in BOUNDS:
+            raise BadRecord(f'inclusive is "low", "high", "both" or "neither": the ends that belong to the range. Got: {inclusive!r}')
+        bounds = BOUNDS[inclusive]
         if key is not UNBOUNDED:
-            if low is not UNBOUNDED or high is not UNBOUNDED or bounds != "[]":
+            if low is not UNBOUNDED or high is not UNBOUNDED:
                 raise BadRecord(f"key= looks for one value, low= and high= for a range; not both. Got: key={short(key)}")
-            low = high = key
+            low, high, bounds = key, key, "[]"
         for value in (low, high):
             if value is not UNBOUNDED:
                 self._check_value(name, value, "bound")
         if key is UNBOUNDED and (low is None or high is None):
             raise BadRecord(f"None has no place in a range; the records without a {name} are those of key=None")
-        if bounds not in ("[]", "[)", "(]", "()"):
-            raise BadRecord(f'bounds is "[]", "[)", "(]" or "()": which ends of the range belong to it. Got: {bounds!r}')
         if limit is not None and (type(limit) is not int or limit < 0):
             raise BadRecord(f"limit is how many records are wanted, an int of 0 or more, or None. Got: {short(limit)}")
         if where is not None and not callable(where):

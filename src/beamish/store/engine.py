@@ -122,8 +122,9 @@ class Engine(Protocol):
         opened anew; commits that have not returned are StoreClosed or done."""
         ...
 
-    def begin(self, *, dirty: bool = False) -> EngineTransaction:
-        """A transaction; nothing need happen before its first read. A dirty one only reads: each read for itself sees what is committed
+    def begin(self, *, dirty: bool = False, attempt: int = 1) -> EngineTransaction:
+        """A transaction; nothing need happen before its first read. `attempt` counts the runs of one that others were quicker than, so that
+        an engine may let those go first which have lost often. A dirty one only reads: each read for itself sees what is committed
         then, and none is ever a Conflict. Raises StoreClosed."""
         ...
 

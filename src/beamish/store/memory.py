@@ -40,7 +40,7 @@ class Memory:
             self._core.close()
         self._core = self._journal = None
 
-    def begin(self, *, dirty: bool = False) -> Transaction | DirtyTransaction:
+    def begin(self, *, dirty: bool = False, attempt: int = 1) -> Transaction | DirtyTransaction:
         return self._opened.core.begin(dirty)
 
     async def position(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from beamish.store._opened import Opened
-from beamish.store._query import UNBOUNDED, Bounds
+from beamish.store._query import UNBOUNDED, Inclusive
 from beamish.store._rows import Rows
 from beamish.store._table import Table
 from beamish.store.errors import BadRecord, StoreClosed
@@ -65,7 +65,7 @@ class Ram(Mapping[Any, R]):
         key: Any = UNBOUNDED,
         low: Any = UNBOUNDED,
         high: Any = UNBOUNDED,
-        bounds: Bounds = "[]",
+        inclusive: Inclusive = "low",
         where: Callable[[R], bool] | None = None,
         limit: int | None = None,
         reverse: bool = False,
@@ -73,7 +73,7 @@ class Ram(Mapping[Any, R]):
         """See `Transaction.query`."""
         self._alive()
         table = self._table
-        query = self._opened.living(table, table.query(index, key, low, high, bounds, where, limit, reverse))
+        query = self._opened.living(table, table.query(index, key, low, high, inclusive, where, limit, reverse))
         return [table.own(one) for one in self._select(query)]
 
     def _alive(self) -> None:

@@ -72,7 +72,7 @@ class SQLite:
         if opening is not None:
             opening.end()
 
-    def begin(self, *, dirty: bool = False) -> Transaction | DirtyTransaction:
+    def begin(self, *, dirty: bool = False, attempt: int = 1) -> Transaction | DirtyTransaction:
         return self._opened.core.begin(dirty)
 
     async def position(self) -> int:

@@ -18,18 +18,26 @@ async with shop.transaction() as tx:
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from asyncio import to_thread
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from os import PathLike
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
+from beamish._answers import Stop
 from beamish._client import call
-from beamish.errors import short
+from beamish._runtime.signals import Exited
+from beamish.errors import Normal, short
 from beamish.gen_server import GenServer
 from beamish.process import flag, spawn_link
+from beamish.store._backup import Reader, Writer, in_thread
+from beamish.store._copies import Copies
 from beamish.store._opened import Opened
-from beamish.store._query import UNBOUNDED, Bounds
+from beamish.store._query import UNBOUNDED, Inclusive
 from beamish.store._sweep import sweep
 from beamish.store._table import Table, table_of
 from beamish.store.engine import Engine
+from beamish.store.errors import NoTable
 from beamish.store.ram import Ram, ram_of
 from beamish.store.subscription import Subscription
 from beamish.store.transaction import Block, Transaction
@@ -63,6 +71,11 @@ class Store(GenServer[Opened], shutdown=30.0):
         opened = Opened(self, engine, known)
         self.own(opened.close)
         await engine.open(list(known.values()), keep_events=keep_events, wake=opened.wake)
+        copied = [table for table in known.values() if table.ram and engine.resident(table) is None]
+        if copied:
+            opened.copies = Copies(engine, copied)
+            await opened.copies.fill()
+            spawn_link(opened.copies.follow, opened)
         if sweep_every is not None and any(table.expires for table in known.values()):
             self.send_interval(sweep_every, "sweep")
         return opened
@@ -114,7 +127,7 @@ class Store(GenServer[Opened], shutdown=30.0):
         key: Any = UNBOUNDED,
         low: Any = UNBOUNDED,
         high: Any = UNBOUNDED,
-        bounds: Bounds = "[]",
+        inclusive: Inclusive = "low",
         where: Callable[[R], bool] | None = None,
         limit: int | None = None,
         reverse: bool = False,
@@ -122,7 +135,7 @@ class Store(GenServer[Opened], shutdown=30.0):
         """What is committed and matches; see `Transaction.query`."""
         tx = (await self._opened()).dirty()
         return await tx.query(
-            table, index=index, key=key, low=low, high=high, bounds=bounds, where=where, limit=limit, reverse=reverse
+            table, index=index, key=key, low=low, high=high, inclusive=inclusive, where=where, limit=limit, reverse=reverse
         )  # fmt: skip
 
     async def dirty_write(self, record: Any) -> None:
@@ -163,20 +176,82 @@ class Store(GenServer[Opened], shutdown=30.0):
         """The position of the last event; 0 before the first."""
         return await (await self._opened()).engine.position()
 
+    # -- backup and restore
+
+    async def backup(self, path: str | PathLike[str]) -> int:
+        """Write all records, as they are at one moment, to a file, and return how many they are. Others go on meanwhile.
+
+        The file is there as a whole or not at all, replaces what was there, and can be restored into any engine. StoreFailed if it can't
+        be written.
+        """
+        opened = await self._opened()
+        tables = list(opened.tables.values())
+        position, pieces = await opened.engine.dump(tables)
+        try:
+            writer = await to_thread(Writer, Path(path), position, tables)
+            try:
+                async for table, records in pieces:
+                    await to_thread(writer.add, table, records)
+                await to_thread(writer.finish)
+            finally:
+                writer.drop()
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+        return writer.count
+
+    async def restore(self, path: str | PathLike[str], *tables: type[Any]) -> int:
+        """Replace tables by what a backup holds of them, at once for all, and return how many records that is.
+
+        `tables`: those to restore; by default all that are in the backup. NoTable if the store has not got one of them, or the backup has
+        not. Data of older versions is migrated. Transactions that are open meanwhile get Conflict; subscribers get one event "restore"
+        for each table. Damaged, NotAStore, WrongSchema: nothing has changed. All of the records are held in memory once.
+        """
+        opened = await self._opened()
+        reader = await to_thread(Reader, Path(path))
+        try:
+            known = {table.name: table for table in opened.tables.values()}
+            wanted = [opened.table(one).name for one in tables] or [schema.name for schema in reader.schemas]
+            inside = {schema.name for schema in reader.schemas}
+            for name in wanted:
+                if name not in known or name not in inside:
+                    where = f"the backup {path}" if name in known else "this store"
+                    raise NoTable(f"there is no table {name!r} in {where}; name the tables to restore: restore(path, Account, …)")
+            chosen = {name: known[name] for name in wanted}
+            count = 0
+
+            async def counted() -> AsyncIterator[tuple[Table[Any], list[Any]]]:
+                nonlocal count
+                async for table, records in in_thread(reader, chosen, to_thread):
+                    count += len(records)
+                    yield table, records
+
+            await opened.engine.load(list(chosen.values()), counted())
+            if opened.copies is not None:
+                await opened.copies.passed()
+            return count
+        finally:
+            reader.file.close()
+
     # -- the server's side
 
     @call
     def _opened(self, opened: Opened) -> Opened:
         return opened
 
-    def handle_info(self, state: Opened, message: object) -> None:
+    def handle_info(self, state: Opened, message: object) -> Stop[Any] | None:
         match message:
             case "sweep":
                 if not state.sweeping:
                     state.sweeping = True
                     spawn_link(sweep, state)
+            case Exited(reason=Normal()):
+                pass  # a sweep has done its work
+            case Exited(reason=reason):
+                return Stop(reason)  # what kept its copies in memory fresh has crashed
             case _:
                 super().handle_info(state, message)
+        return None
 
     async def terminate(self, state: Opened, reason: Any) -> None:
         state.closing()

@@ -49,11 +49,15 @@ class Subscription(Generic[R]):
 
     async def _fetch(self) -> None:
         opened = self._opened
-        if opened.closed:
-            raise StoreClosed(f"the store has ended; this subscription had come to position {self._position}")
-        found = await opened.engine.events(self._fetched, BATCH)
+        seen = opened.wakes
+        try:
+            if opened.closed:
+                raise StoreClosed
+            found = await opened.engine.events(self._fetched, BATCH)
+        except StoreClosed:
+            raise StoreClosed(f"the store has ended; this subscription had come to position {self._position}") from None
         if not found:
-            await opened.news()
+            await opened.news(seen)
             return
         self._fetched = found[-1].position
         self._ready.extend(event for event in found if event.table in self._tables)

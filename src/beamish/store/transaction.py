@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from beamish.errors import short
 from beamish.store._local import overlaid, widened
-from beamish.store._query import UNBOUNDED, Bounds, Query
+from beamish.store._query import UNBOUNDED, Inclusive, Query
 from beamish.store._table import Row, Table
 from beamish.store.engine import GONE, Change, EngineTransaction, Write
 from beamish.store.errors import Aborted, BadRecord, Conflict, TransactionOver
@@ -91,20 +91,20 @@ class Transaction:
         key: Any = UNBOUNDED,
         low: Any = UNBOUNDED,
         high: Any = UNBOUNDED,
-        bounds: Bounds = "[]",
+        inclusive: Inclusive = "low",
         where: Callable[[R], bool] | None = None,
         limit: int | None = None,
         reverse: bool = False,
     ) -> list[R]:
         """The records that match, in the order of the `index` (by default the key), then of the key.
 
-        * `key`: that value of the index; or `low`, `high`: from, to. `bounds` says which ends belong to it: "[]", "[)", "(]", "()".
-          Of an index that allows None: key=None finds the records without a value, a range with an end never does.
+        * `key`: that value of the index; or `low`, `high`: from, to. `inclusive` says which ends belong to it: "low" (as in `range`),
+          "high", "both" or "neither". Of an index that allows None: key=None finds the records without a value, a range never does.
         * `where`: a predicate on records, pure: it may run in a thread, and more than once. It looks at all that the index gives.
         * `limit`: so many at most, the first ones in that order; `reverse`: from the end.
         """
         found = self._opened.table(table)
-        query = self._opened.living(found, found.query(index, key, low, high, bounds, where, limit, reverse))
+        query = self._opened.living(found, found.query(index, key, low, high, inclusive, where, limit, reverse))
         own = self._writes.get(found)
         if not own:
             self._check()
@@ -241,6 +241,8 @@ class Transaction:
                     changes.extend(_bag_changes(table, key, write, before, after, rows))
         self._over = True
         await self._engine.commit(writes, changes)
+        if self._opened.copies is not None:
+            await self._opened.shown(writes)
 
     async def _abort(self) -> None:
         self._over = True
