@@ -8,8 +8,10 @@ with postgres.server() as pg:
 
 from __future__ import annotations
 
+import atexit
 import functools
 import glob
+import hashlib
 import importlib.util
 import itertools
 import os
@@ -246,8 +248,26 @@ def server(*, durable: bool = False, settings: dict[str, str] | None = None) -> 
         yield fresh
 
 
+@functools.cache
+def shared() -> Server:
+    """The one server of a test run, for tests that leave it alone."""
+    one = Server()
+    one.start()
+    one.execute("CREATE DATABASE shared")
+    return one
+
+
+def schema_of(folder: Path) -> str:
+    """A schema of the shared server's database for each folder of a test."""
+    return f"s{hashlib.blake2b(bytes(folder), digest_size=8).hexdigest()}"
+
+
+@atexit.register
 def clean() -> None:
-    """At the end of a run: the files that all servers were copied from."""
+    """At the end of a run: the shared server, and the files that all servers were copied from."""
+    if shared.cache_info().currsize:
+        shared().stop()
+        shared.cache_clear()
     for folder in _FOLDERS:
         shutil.rmtree(folder, ignore_errors=True)
     _FOLDERS.clear()

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
+import postgres
 from beamish import store
 from beamish.store import Engine, Store
 
@@ -20,9 +23,18 @@ class Kind(NamedTuple):
     durable: bool  # whether data survives the store
 
 
+def _postgres(folder: Path) -> Engine:
+    if (why := postgres.missing()) is not None:
+        pytest.skip(why)
+    from beamish.store.postgres import Postgres
+
+    return Postgres(postgres.shared().url("shared"), schema=postgres.schema_of(folder))
+
+
 ENGINES: dict[str, Kind] = {
     "memory": Kind(lambda _: store.Memory(), durable=False),
     "sqlite": Kind(lambda folder: store.SQLite(folder / "shop.db", durability="normal", cache=4), durable=True),
+    "postgres": Kind(_postgres, durable=True),
 }
 
 
