@@ -130,16 +130,18 @@ async def test_a_transaction_never_sees_two_moments(engine: Make) -> None:
 
 
 async def test_transactions_on_different_records_do_not_disturb_each_other(engine: Make) -> None:
+    """Far from each other, that is: PostgreSQL takes what lies on one page of an index for one thing."""
     async with open_shop(engine()) as shop:
-        await fill(shop, Account(1, "a", 1), Account(2, "b", 2), Account(30, "c", 3))
+        await fill(shop, *(Account(n, "x", n) for n in range(2000)))
         async with shop.transaction() as tx:
             found = await tx.read(Account, 1)
             assert found is not None
-            assert len(await tx.query(Account, low=1, high=5)) == 2
-            await shop.dirty_write(Account(30, "c", 4))
-            await shop.dirty_delete(Account, 31)
-            tx.write(replace(found, balance=5))
-        assert [one.balance for one in await shop.dirty_query(Account)] == [5, 2, 4]
+            assert len(await tx.query(Account, low=1, high=5, inclusive="both")) == 5
+            await shop.dirty_write(Account(1500, "c", 4))
+            await shop.dirty_delete(Account, 3000)
+            tx.write(replace(found, balance=50))
+        assert [one.balance for one in await shop.dirty_query(Account, low=0, high=3)] == [0, 50, 2]
+        assert await shop.dirty_read(Account, 1500) == Account(1500, "c", 4)
 
 
 async def test_blind_writes_never_conflict(engine: Make) -> None:
