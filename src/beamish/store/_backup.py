@@ -89,12 +89,12 @@ class Reader:
         self.schemas = [Schema.from_json(json.dumps(one)) for one in head["tables"]]
 
     def _check(self) -> dict[str, Any]:
-        try:
-            head = json.loads(self.file.readline(1 << 20))
-            if head["is"] != MAGIC:
-                raise ValueError
-        except (ValueError, TypeError, LookupError):
-            raise NotAStore(f"{self._path} is no backup of a store") from None
+        first = self.file.readline(1 << 20)
+        if not first.startswith(to_json({"is": MAGIC}).encode()[:-1]):
+            raise NotAStore(f"{self._path} is no backup of a store")
+        if not first.endswith(b"\n"):
+            raise Damaged(f"{self._path} is cut off: it has no end. Nothing was restored")
+        head = json.loads(first)
         if head["format"] > FORMAT:
             raise WrongSchema(f"{self._path} was written by a newer version of Beamish (format {head['format']}, this one knows {FORMAT})")
         self.file.seek(0)

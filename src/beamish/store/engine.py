@@ -144,7 +144,10 @@ class Engine(Protocol):
         ...
 
     async def dump(self, tables: Sequence[Table[Any]]) -> tuple[int, AsyncIterator[tuple[Table[Any], list[Any]]]]:
-        """All records of these tables as they are now, in pieces, and the position of this moment. Others go on meanwhile."""
+        """The position of this moment, and all records of these tables as they are now, in pieces. Others go on meanwhile.
+
+        If the pieces hold anything, they are an async generator, and it has been started: its `aclose` lets go.
+        """
         ...
 
     async def load(self, tables: Sequence[Table[Any]], records: AsyncIterable[tuple[Table[Any], list[Any]]]) -> None:

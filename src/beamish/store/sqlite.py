@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -187,26 +187,24 @@ class _Opening:
     async def dump(self, tables: Sequence[Table[Any]]) -> tuple[int, AsyncIterator[tuple[Table[Any], list[Any]]]]:
         """By a connection of its own, whose one transaction sees one moment, and a thread of its own, so that readers do not wait."""
         await self.journal.finish()
+        pieces = self._dump(tables)
+        position: Any = await anext(pieces)
+        return position, pieces
+
+    async def _dump(self, tables: Sequence[Table[Any]]) -> AsyncGenerator[Any, None]:
+        """First the position, then the pieces."""
         thread = Worker(self.loop, "dump")
-        db = await thread.run(lambda: self.file.connect(reads=True))
-
-        def first() -> int:
-            db.execute("BEGIN")
-            found: int = db.execute("SELECT ifnull(max(last), 0) FROM beamish_events").fetchone()[0]
-            return found
-
-        position = await thread.run(first)
-        pieces = self._pieces(db, tables)
-
-        async def give() -> AsyncIterator[tuple[Table[Any], list[Any]]]:
-            try:
-                while (piece := await thread.run(lambda: next(pieces, None))) is not None:
-                    yield piece
-            finally:
-                thread.end()
+        db = None
+        try:
+            db = found = await thread.run(lambda: self.file.connect(reads=True))
+            yield await thread.run(lambda: _moment(found))
+            pieces = self._pieces(found, tables)
+            while (piece := await thread.run(lambda: next(pieces, None))) is not None:
+                yield piece
+        finally:
+            thread.end()
+            if db is not None:
                 db.close()
-
-        return position, give()
 
     def _pieces(self, db: sqlite3.Connection, tables: Sequence[Table[Any]]) -> Iterator[tuple[Table[Any], list[Any]]]:
         for table in tables:
@@ -217,3 +215,10 @@ class _Opening:
     async def load(self, tables: Sequence[Table[Any]], records: AsyncIterable[tuple[Table[Any], list[Any]]]) -> None:
         pieces = [piece async for piece in records]
         await self.journal.replace(tables, pieces)
+
+
+def _moment(db: sqlite3.Connection) -> int:
+    """From now on the connection sees what is there now: the position."""
+    db.execute("BEGIN")
+    position: int = db.execute("SELECT ifnull(max(last), 0) FROM beamish_events").fetchone()[0]
+    return position
