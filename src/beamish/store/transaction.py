@@ -137,7 +137,7 @@ class Transaction:
     def write(self, record: Any) -> None:
         """Store a record: in place of the one under its key, or in a bag beside the others (unless an equal one is there).
 
-        Waits in the transaction until its commit. Raises BadRecord for a value that does not fit its field, NoTable.
+        Waits in the transaction until its commit; in a bag it then counts as a read of the key, too. Raises BadRecord for a value that does not fit its field, NoTable.
         """
         table = self._opened.table(type(record))
         if not table.plain:
