@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import re
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +220,29 @@ async def one_crash_too_many(world: World) -> None:
         await echo.crash()
     await settle()
     assert supervisor.pid() is None
+
+
+class Kept(GenServer[list[object]]):
+    def init(self, path: Path) -> beamish.Init:
+        return beamish.Init([], snapshot=path)
+
+    @call
+    def add(self, state: list[object], what: object) -> None:
+        state.append(what)
+
+
+@provokes("beamish.snapshot.saved", "beamish.snapshot.loaded", "beamish.snapshot.damaged", "beamish.snapshot.failed")
+async def a_state_is_kept(world: World) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kept.snap"
+        for what in ("one", "two", object()):
+            kept = await Kept.start(path)
+            await kept.add(what)
+            with capture_crashes():
+                await kept.stop()
+        path.write_bytes(b"damaged")
+        with capture_crashes():
+            await (await Kept.start(path)).stop()
 
 
 @provokes("beamish.loop.lag")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from types import CoroutineType
 from typing import Any, Generic, Never, TypeVar, overload
+
+from beamish.snapshot import Snapshot
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -111,13 +114,18 @@ class Refuse(Answer[Never]):
 
 
 class Init:
-    """What `init` returns to do something next: `Init(state, then=Continue(arg))`."""
+    """What `init` returns to do something next: `Init(state, then=Continue(arg))`.
 
-    __slots__ = ("state", "then")
+    `snapshot`: keep the state in a file, as the class keyword of that name does; where it depends on what the server is started
+    with. A path, or a Snapshot.
+    """
 
-    def __init__(self, state: Any, *, then: Then = None) -> None:
+    __slots__ = ("snapshot", "state", "then")
+
+    def __init__(self, state: Any, *, then: Then = None, snapshot: Snapshot | str | PathLike[str] | None = None) -> None:
         self.state = state
         self.then = then
+        self.snapshot = None if snapshot is None else Snapshot.of(snapshot)
 
     def __repr__(self) -> str:
         return f"Init({self.state!r})"

@@ -445,6 +445,15 @@ class ServerProcess(Process):
 
     # -- the beginning
 
+    def loading(self, value: Any) -> Any:
+        """What `init` returned; or, if the state is kept in a file, a coroutine that loads it first."""
+        if type(value) is Init and value.snapshot is not None:
+            from beamish import _kept
+
+            _kept.keep(self)
+            return self.loading(value)
+        return value
+
     def begun(self, value: Any) -> BeamishError | None:
         """What `init` returned. None when the server runs now, else what its starter is to be told."""
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
@@ -470,6 +479,8 @@ class ServerProcess(Process):
     async def begin_later(self, coro: Coroutine[Any, Any, Any], ack: Client) -> Any:
         """An async init. `ack` is what the starter waits for: None, or the exception to raise there."""
         value = await coro
+        if self.status != EXITING and self.status != DEAD and is_coroutine(value := self.loading(value)):
+            value = await value
         if self.status != EXITING and self.status != DEAD:
             problem = self.begun(value)
             ack.answered(problem)  # before the end: that would fail all who wait

@@ -65,23 +65,28 @@ def begin(
     try:
         value: Any = ctx.run(cls.init, process.server, *args, **kwargs) if kwargs else ctx.run(cls.init, process.server, *args)
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        if kind is CoroutineType:
-            process.ctx = ctx
-            process.client = ack = Client(process, "init", None)
-            process.go_async(process.begin_later(value, ack), None)
-            if ack.outcome == PENDING and process.status != DEAD:
-                process.record = record
-                return process
-            problem = ack.value if ack.outcome == ANSWERED else _died(process)
-        elif process.status in (EXITING, DEAD):
-            problem = None  # it died meanwhile: that is what it died of, whatever its init returned
-        elif kind not in CONTROL and cls.__process__ is ServerProcess and not (STARTED.handlers or node.awaited):
+        dying = process.status in (EXITING, DEAD)  # it died meanwhile: that is what it died of, whatever its init returned
+        if kind not in CONTROL and cls.__process__ is ServerProcess and not (dying or STARTED.handlers or node.awaited):
             process.state = value  # `begun`, for the usual case
             problem = None
         else:
-            problem = process.begun(value)
-            if problem is not None:
-                process.abandon(problem)
+            if kind is not CoroutineType and not dying:
+                value = process.loading(value)
+                kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+            if kind is CoroutineType:
+                process.ctx = ctx
+                process.client = ack = Client(process, "init", None)
+                process.go_async(process.begin_later(value, ack), None)
+                if ack.outcome == PENDING and process.status != DEAD:
+                    process.record = record
+                    return process
+                problem = ack.value if ack.outcome == ANSWERED else _died(process)
+            elif dying:
+                problem = None
+            else:
+                problem = process.begun(value)
+                if problem is not None:
+                    process.abandon(problem)
     except BaseException as error:
         info = exc_info(error)
         problem = _init_raised(process, error, info)

@@ -138,6 +138,7 @@ _RUNTIME = {
         "_loop.py",
         "_watched.py",
         "_machine.py",
+        "_kept.py",
         "_task_process.py",
         "_task_wait.py",
         "_task_blocking.py",

@@ -24,10 +24,11 @@ import inspect
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from os import PathLike
 from types import CoroutineType, EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, cast as as_type, overload
 
-from beamish import _starting, gen, process as _process, timer as _timer
+from beamish import _kept, _starting, gen, process as _process, timer as _timer
 from beamish._address import Address, At, named
 from beamish._client import CastResult
 from beamish._loop import ServerProcess
@@ -41,6 +42,7 @@ from beamish._stream import Stream, stream as _stream
 from beamish.child_spec import ChildSpec, Restart, spec_of
 from beamish.errors import NORMAL, CallExit, short
 from beamish.gen import Request
+from beamish.snapshot import Snapshot
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -310,6 +312,7 @@ class Server(Address, Generic[S], metaclass=ServerMeta):
     __shutdown__: ClassVar[Any] = 5.0
     __kind__: ClassVar[Any] = "worker"
     __process__: ClassVar[Any] = ServerProcess  # the class of its processes
+    __snapshot__: ClassVar[Snapshot | None] = None
     __handlers__: ClassVar[dict[Any, Callable[..., Any]]]
     __requests__: ClassVar[dict[str, Any]]
     __overrides__: ClassVar[tuple[bool, bool]]
@@ -322,12 +325,22 @@ class Server(Address, Generic[S], metaclass=ServerMeta):
     options = Configure()
 
     def __init_subclass__(
-        cls, *, restart: Restart | None = None, shutdown: Any = ..., hibernate_after: float | None = None, **keywords: Any
+        cls,
+        *,
+        restart: Restart | None = None,
+        shutdown: Any = ...,
+        hibernate_after: float | None = None,
+        **keywords: Any,
     ) -> None:
+        if "snapshot" in keywords:
+            raise TypeError(
+                f"{cls.__name__}: snapshot= is for a GenServer, whose state is all there is to keep: timeouts, postponed events and "
+                "children would be lost. Keep the data in a GenServer, or use beamish.snapshot.load in init and save"
+            )
         if keywords:
             raise TypeError(
-                f"{cls.__name__} takes the class keywords restart=, shutdown= and hibernate_after=; a name belongs to an address, "
-                f"{cls.__name__}('name'). Got: {', '.join(keywords)}"
+                f"{cls.__name__} takes the class keywords restart=, shutdown=, hibernate_after= and (a GenServer) snapshot=; a name "
+                f"belongs to an address, {cls.__name__}('name'). Got: {', '.join(keywords)}"
             )
         super().__init_subclass__()
         if restart is not None:
@@ -446,7 +459,8 @@ class Server(Address, Generic[S], metaclass=ServerMeta):
 class GenServer(Server[S]):
     """Derive from it, with the type of the state: `class Cache(GenServer[dict[str, bytes]])`.
 
-    Class keywords, inherited: `restart="permanent" | "transient" | "temporary"`, `shutdown=seconds | "brutal_kill" | None`.
+    Class keywords, inherited: `restart="permanent" | "transient" | "temporary"`, `shutdown=seconds | "brutal_kill" | None`,
+    `snapshot=` a path or a Snapshot: the state is kept in a file (see `beamish.snapshot`; hooks `dump` and `restore`).
 
     The instances are addresses: `Cache("cache")` by name, `cache.pid()`, `cache.with_timeout(0.2)`. To start one use
     `start_link`, `start`, `start_monitor` (on the class: anonymous; on a named address: registered) or `child_spec`.
@@ -455,6 +469,12 @@ class GenServer(Server[S]):
     __slots__ = ()
 
     __root__ = True
+
+    def __init_subclass__(cls, *, snapshot: Snapshot | str | PathLike[str] | None = None, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if snapshot is not None:
+            cls.__snapshot__ = Snapshot.of(snapshot)
+            cls.__process__ = _kept.kept_class(cls.__process__)
 
     # -- callbacks: override those you need, and `init`; each may be `async def`
 

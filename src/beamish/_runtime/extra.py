@@ -19,7 +19,7 @@ _log = logging.getLogger("beamish.process")
 class Extra:
     """`extra_of(process)`, made when it is first needed."""
 
-    __slots__ = ("aliases", "ancestors", "callers", "closers", "debug", "dictionary", "initial_call", "label", "limit")
+    __slots__ = ("aliases", "ancestors", "callers", "closers", "debug", "dictionary", "initial_call", "keeper", "label", "limit")
 
     def __init__(self) -> None:
         self.label: object = None
@@ -31,6 +31,7 @@ class Extra:
         self.closers: dict[Callable[[], object], None] | None = None  # run at its end, last first, before anybody hears of it
         self.debug: Any = None  # of `sys`, while it watches the process
         self.limit: int | None = None  # max_queue
+        self.keeper: Any = None  # of a server with a snapshot
 
     def close(self, process: Process) -> None:
         """The process has ended: nothing of this outlives it."""

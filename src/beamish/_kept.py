@@ -1,0 +1,369 @@
+"""A server whose state is kept in a file: what `snapshot=` mixes into its process.
+
+    start:  init ──▶ (thread) take the file, read it ──▶ restore ──▶ it runs
+    beat:   at rest ──▶ dump: the state of one moment ──▶ (thread) text, write, fsync, rename ──▶ saved, or tried again
+    end:    the request in hand ──▶ terminate ──▶ what is not saved yet, in the same way ──▶ the process ends
+
+A beat is armed by the first message after a save, so a server that nobody uses has no timer. Servers without a snapshot know
+nothing of all this: the class of the process is another, and the handlers in its table count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from beamish import _watched
+from beamish._answers import CONTROL, UNCHANGED, Init
+from beamish._runtime.client import Client
+from beamish._runtime.extra import extra_of
+from beamish._runtime.node import Node
+from beamish._runtime.process import AT_REST, DEAD, EXITING, QUEUED, RUNNING, WATCHED, Entry
+from beamish._runtime.signals import ACK, SYSTEM, Exited, Mark
+from beamish._runtime.timers import Timer
+from beamish._snapshot_claim import Claim
+from beamish.errors import Normal, Shutdown
+from beamish.snapshot import FAILED, LOADED, SAVED, Loaded, Snapshot, chunks_of, tell
+
+if TYPE_CHECKING:
+    from beamish._loop import ExcInfo, Rest, ServerProcess
+
+    _Base = ServerProcess
+else:
+    _Base = object
+
+_log = logging.getLogger("beamish.snapshot")
+
+#: Seconds. A state that takes longer to be made text on the loop needs a `dump`.
+LONG = 0.02
+#: Seconds until a save that failed is tried again, where there is no `every`.
+AGAIN = 60.0
+
+
+def _counted(handler: Callable[..., Any], handled: Callable[[], None]) -> Callable[..., Any]:
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        handled()
+        return handler(*args, **kwargs)
+
+    return counting
+
+
+class Ours:
+    """A request of the keeper to its own server."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self.run = run
+
+    def __call__(self, process: ServerProcess) -> Any:
+        return self.run()
+
+
+class Keeper:
+    """What one server has to do with its file. `Extra.keeper`."""
+
+    __slots__ = ("asked", "claim", "closed", "leaving", "process", "ready", "saving", "since", "snapshot", "timer", "unsaved", "warned")
+
+    def __init__(self, process: ServerProcess, snapshot: Snapshot) -> None:
+        self.process = process
+        self.snapshot = snapshot
+        self.claim = Claim(snapshot, process.label())
+        self.ready = False  # what was saved is loaded
+        self.unsaved = 0  # handled since the state was taken that is saved
+        self.since = 0  # handled since the last attempt
+        self.timer: Timer | None = None
+        self.saving: asyncio.Future[int] | None = None
+        self.asked = False  # a beat waits until an async handler is done
+        self.leaving: object = None  # the reason of an exit signal, while the end is saved
+        self.warned = False
+        self.closed = False
+
+    # -- the start
+
+    async def load(self, value: Any) -> Any:
+        """What `init` returned, with what was saved in the place of the state."""
+        process = self.process
+        found, asides = await self._thread(self.claim.open)
+        tell(asides, process.label())
+        state, then = (value.state, value.then) if type(value) is Init else (value, None)
+        if found is not None:
+            state = await self._restored(state, found)
+        process.calls = {name: _counted(handler, self.handled) for name, handler in process.calls.items()}
+        self.ready = True
+        return Init(state, then=then)
+
+    async def _restored(self, state: Any, found: Loaded) -> Any:
+        process = self.process
+        restore = _hook(process.cls, "restore")
+        restored = found.data if restore is None else restore(process.server, state, found.data)
+        if asyncio.iscoroutine(restored):
+            restored = await restored
+        if LOADED.handlers:
+            LOADED.execute({"saved_at": found.saved_at}, {"server": process.label(), "path": str(found.path)})
+        return restored
+
+    # -- when
+
+    def handled(self) -> None:
+        """A message is being handled."""
+        self.unsaved += 1
+        self.since += 1
+        if self.timer is None and self.snapshot.every is not None:
+            self._arm(self.snapshot.every)
+        if self.since == self.snapshot.changes:
+            self.process.node.loop.call_soon(self.beat, context=Context())
+
+    def _arm(self, seconds: float) -> None:
+        node = self.process.node
+        self.timer = node.wheel.arm(node.clock.now() + seconds, self._due, None, seconds)
+
+    def _due(self, timer: Timer) -> None:
+        self.timer = None
+        self.beat()
+
+    def beat(self) -> None:
+        """It is time to save: now, or when the write that is under way is done, or the async handler."""
+        process = self.process
+        if self.closed or process.status in (EXITING, DEAD) or self.leaving is not None or not self.unsaved:
+            return
+        if self.saving is not None:
+            self.since = max(self.since, self.snapshot.changes or 0)  # `_saved` looks whether it is due
+        elif process.status in AT_REST or process.status == QUEUED:
+            self._at_rest()
+        elif not self.asked:
+            self.asked = True
+            process.post((SYSTEM, Ours(self.take), None, None))
+
+    def _at_rest(self) -> None:
+        """Take the state of a server none of whose code runs; its mail, its timeout and its place in the queue stay as they are."""
+        process, before = self.process, self.process.status
+        node = process.node
+        outer = node.current
+        node.current = process
+        node.depth += 1
+        process.status = RUNNING
+        try:
+            process.context().run(self.take)
+        finally:
+            node.current = outer
+            node.depth -= 1
+            if process.status == RUNNING or process.looked():
+                process.status = before
+                if process.mbox and before in AT_REST and before != WATCHED:
+                    node.enqueue(process)  # `dump` has sent it something
+
+    # -- one save
+
+    def take(self) -> None:
+        """Take the state, as code of the server, and let a thread write it. What fails here is a save that failed."""
+        self.asked = False
+        if self.saving is not None or not self.unsaved:
+            return
+        if self.timer is not None:
+            self.process.node.wheel.cancel(self.timer)
+            self.timer = None
+        taken, self.unsaved, self.since = self.unsaved, 0, 0
+        begin = perf_counter()
+        try:
+            chunks = self._chunks()
+        except Exception as error:
+            self._failed(error, taken)
+            return
+        self._slow(perf_counter() - begin)
+        self.saving = future = self._thread(self.claim.save, chunks)
+        future.add_done_callback(lambda done: self._saved(done, taken, begin), context=Context())
+
+    def _chunks(self) -> Iterator[bytes]:
+        """The state of this moment; by the `dump` of the class it is for the thread to make it text."""
+        process = self.process
+        dump = _hook(process.cls, "dump")
+        if dump is None:
+            return iter(list(chunks_of(self.snapshot, process.state)))
+        data = dump(process.server, process.state)
+        if asyncio.iscoroutine(data):
+            data.close()
+            raise TypeError(f"{process.cls.__name__}.dump may not be async: the state is taken at one moment")
+        return chunks_of(self.snapshot, data)
+
+    def _slow(self, seconds: float) -> None:
+        if seconds > LONG and not self.warned:
+            self.warned = True
+            _log.warning(
+                "%r: taking its state for the snapshot %s held up the loop for %.0f ms. Give %s a method dump(self, state) that returns "
+                "a copy, which a thread then makes text",
+                self.process.label(), self.snapshot.path, seconds * 1000, self.process.cls.__name__,
+            )  # fmt: skip
+
+    def _saved(self, future: asyncio.Future[int], taken: int, begin: float) -> None:
+        self.saving = None
+        if future.cancelled():
+            error: BaseException | None = RuntimeError("the loop was ended before it was written")
+        else:
+            error = future.exception()
+        if error is not None:
+            self._failed(error, taken)
+        elif SAVED.handlers:
+            facts = {"server": self.process.label(), "path": str(self.snapshot.path)}
+            SAVED.execute({"duration": perf_counter() - begin, "bytes": future.result(), "changes": taken}, facts)
+        if error is None and self.since >= (self.snapshot.changes or self.since + 1):
+            self.beat()  # so much has happened meanwhile
+
+    def _failed(self, error: BaseException, taken: int) -> None:
+        self.unsaved += taken
+        _log.error("%r: its state was not saved: %s", self.process.label(), error, exc_info=error if _is_ours(error) else None)
+        if FAILED.handlers:
+            FAILED.execute({"changes": taken}, {"server": self.process.label(), "path": str(self.snapshot.path), "error": error})
+        if self.timer is None and not self.closed:
+            self._arm(self.snapshot.every or AGAIN)
+
+    # -- the end
+
+    def unfinished(self) -> bool:
+        return self.ready and (self.unsaved > 0 or self.saving is not None)
+
+    async def finish(self) -> None:
+        """Save what is not saved yet, and wait until it is on the disk, or was tried once more."""
+        await self._written()
+        self.take()
+        await self._written()
+
+    async def _written(self) -> None:
+        """Wait for the write that is under way. The end of the loop, which cancels everything, is no reason to leave it."""
+        while self.saving is not None:
+            try:
+                await asyncio.wait([self.saving])
+                await asyncio.sleep(0)  # `_saved` has its turn
+            except asyncio.CancelledError:
+                if self.process.status in (EXITING, DEAD) or not self.process.node.ending():
+                    raise
+
+    async def leave(self) -> Any:
+        """An exit signal with a clean reason: the process ends when its state is saved."""
+        process = self.process
+        await self.finish()
+        if process.status not in (EXITING, DEAD):
+            process.status = EXITING
+            process.reason = self.leaving
+        return UNCHANGED
+
+    def close(self) -> None:
+        """The process has ended."""
+        self.closed = True
+        if self.timer is not None:
+            self.process.node.wheel.cancel(self.timer)
+            self.timer = None
+        self.claim.close()
+
+    def _thread(self, fn: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        node = self.process.node
+        self.claim.begin()
+        return node.loop.run_in_executor(_threads(node), fn, *args)
+
+
+def _hook(cls: Any, name: str) -> Callable[..., Any] | None:
+    """`dump` and `restore` of the class; a @call of that name is somebody else's."""
+    found = getattr(cls, name, None)
+    return None if hasattr(found, "handler") else found
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether its traceback says more than its text."""
+    return not isinstance(error, (OSError, ValueError)) and type(error).__module__.partition(".")[0] != "beamish"
+
+
+def _threads(node: Node) -> ThreadPoolExecutor:
+    found: ThreadPoolExecutor | None = node.shelf.get(Keeper)
+    if found is None:
+        found = node.shelf[Keeper] = ThreadPoolExecutor(4, thread_name_prefix="beamish-snapshot")
+        made = found
+        node.at_end.append(lambda: made.shutdown(wait=False))
+    return found
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+class Kept(_Base):
+    """What is mixed into the class of a process whose state is kept."""
+
+    __slots__ = ()
+
+    def loading(self, value: Any) -> Any:
+        if self.keeper() is not None or (type(value) in CONTROL and type(value) is not Init):
+            return value
+        snapshot = value.snapshot if type(value) is Init and value.snapshot is not None else self.cls.__snapshot__
+        assert snapshot is not None
+        extra_of(self).keeper = keeper = Keeper(self, snapshot)
+        return keeper.load(value)
+
+    def keeper(self) -> Keeper | None:
+        found: Keeper | None = self.extra.keeper if self.extra is not None else None
+        return found
+
+    def special(self, mark: str | Mark, args: Any, client: Client | None) -> Any:
+        keeper = self.keeper()
+        if keeper is not None and keeper.ready and self._changes(mark, args):
+            keeper.handled()
+        return super().special(mark, args, client)
+
+    def _changes(self, mark: str | Mark, args: Any) -> bool:
+        """Whether it may change the state."""
+        if mark is SYSTEM or mark is ACK:
+            return getattr(args, "verb", None) in ("replace_state", "change_code")
+        return not (type(args) is Exited and args.pid is self.parent)
+
+    def stop(self, reason: object, entry: Entry | None, *, reply: Any = UNCHANGED, info: ExcInfo | None = None) -> Rest:
+        keeper = self.keeper()
+        if keeper is None or not keeper.unfinished() or not _clean(reason):
+            return super().stop(reason, entry, reply=reply, info=info)
+        return self.stop_later(self._ending(keeper, reason), reason, entry, reply, info)
+
+    async def _ending(self, keeper: Keeper, reason: object) -> None:
+        if self.cls.__terminates__:
+            rest = self.terminate(reason)
+            if asyncio.iscoroutine(rest):
+                await rest
+        await keeper.finish()
+
+    def begin_exit(self, reason: object) -> None:
+        """As one that traps exits: the request in hand is finished. What waits behind it is dropped, as ever."""
+        keeper = self.keeper()
+        if keeper is None or not keeper.unfinished() or not _clean(reason) or self.status == EXITING:
+            super().begin_exit(reason)
+        elif keeper.leaving is None:
+            keeper.leaving = reason
+            self.put_first((SYSTEM, Ours(keeper.leave), None, None))
+            if self.status in AT_REST:
+                self.node.enqueue(self)
+
+    def clear(self) -> None:
+        keeper = self.keeper()
+        super().clear()
+        if keeper is not None:
+            keeper.close()
+
+
+def _clean(reason: object) -> bool:
+    return isinstance(reason, (Normal, Shutdown))
+
+
+def kept_class(kind: Any) -> Any:
+    """The class of a process that is kept."""
+    return kind if issubclass(kind, Kept) else _watched.mixed(Kept, kind)
+
+
+def keep(process: ServerProcess) -> None:
+    """From now on, while its `init` runs, it is one that is kept."""
+    kind: Any = type(process)
+    if issubclass(kind, Kept):
+        return
+    if process.rest == WATCHED:  # looking away takes off what is in front, so that stays there
+        process.__class__ = _watched.mixed(_watched.Watched, kept_class(kind.__mro__[2]))
+    else:
+        process.__class__ = kept_class(kind)

@@ -1,0 +1,83 @@
+"""Who keeps a state in which file: one server at a time, in this program and among all of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from beamish._snapshot_file import Aside, SnapshotInUse, lock
+from beamish.snapshot import Loaded, Snapshot, load_quietly, save_chunks
+
+#: Seconds that a start waits for the last write of a server that was killed.
+PATIENCE = 60.0
+
+_changed = threading.Condition()
+_claims: dict[str, Claim] = {}
+
+
+class Claim:
+    """The right to one file. Taken and used in threads; given back on the loop, when the server has ended."""
+
+    __slots__ = ("_busy", "_free", "_key", "_unlock", "snapshot", "who")
+
+    def __init__(self, snapshot: Snapshot, who: object) -> None:
+        self.snapshot = snapshot
+        self.who = who
+        self._key = os.path.realpath(snapshot.path)
+        self._busy = False  # a thread reads or writes
+        self._free = False  # given back; when no thread is busy any more it is so for others
+        self._unlock: Any = None
+
+    def begin(self) -> None:
+        """On the loop, before `open` or `save` is run in a thread: from now on that is awaited."""
+        self._busy = True
+
+    def open(self) -> tuple[Loaded | None, list[Aside]]:
+        """Take the file and read it. Blocks. Raises SnapshotInUse when another server has it, and what `load` raises."""
+        with _changed:
+            while (other := _claims.get(self._key)) is not None:
+                if not other._free or not _changed.wait(PATIENCE):
+                    raise SnapshotInUse(
+                        f"the snapshot {self.snapshot.path} is in use by {other.who!r}: each server needs a file of its own. Give it by "
+                        'Init(state, snapshot="…") where it depends on what the server is started with'
+                    )
+            _claims[self._key] = self
+        try:
+            self._unlock = lock(Path(self.snapshot.path))
+            return load_quietly(self.snapshot)
+        except BaseException:
+            self._free = True
+            raise
+        finally:
+            self._done()
+
+    def save(self, chunks: Iterator[bytes]) -> int:
+        """Write one snapshot. Blocks."""
+        try:
+            return save_chunks(self.snapshot, chunks)
+        finally:
+            self._done()
+
+    def close(self) -> None:
+        """The server has ended. What is being written is written to its end."""
+        with _changed:
+            self._free = True
+            if not self._busy:
+                self._give_up()
+
+    def _done(self) -> None:
+        with _changed:
+            self._busy = False
+            if self._free:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        if self._unlock is not None:
+            self._unlock()
+            self._unlock = None
+        if _claims.get(self._key) is self:
+            del _claims[self._key]
+        _changed.notify_all()
