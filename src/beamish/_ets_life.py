@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from threading import RLock, get_ident
@@ -12,9 +11,8 @@ from beamish._ets_rows import ROWS, Rows
 from beamish._ets_values import SEALS
 from beamish._ets_words import Access, Kind, NameTaken, NoAccess, NoTable, TableInfo, Transfer, Values
 from beamish._runtime.extra import extra_of
-from beamish._runtime.ids import Pid
 from beamish._runtime.node import Node, here
-from beamish._runtime.process import Process
+from beamish._runtime.process import CURRENT, Process
 from beamish._runtime.signals import INFO
 from beamish.errors import short
 from beamish.process import Target, find, living
@@ -56,8 +54,8 @@ class Owned(Generic[K, V]):
     """What every table has to do with processes. Its data is `_data`, the dict of `_rows`."""
 
     __slots__ = (
-        "__weakref__", "_access", "_alone", "_closer", "_data", "_fixed", "_guard", "_heir", "_heir_data", "_kind", "_lock", "_many",
-        "_name", "_node", "_owner", "_rows", "_seal", "_values", "_writer",
+        "__weakref__", "_access", "_alone", "_closed", "_closer", "_data", "_fixed", "_guard", "_heir", "_heir_data", "_kind", "_lock",
+        "_many", "_name", "_node", "_owner", "_rows", "_seal", "_values", "_writer",
     )  # fmt: skip
 
     def __init__(
@@ -113,7 +111,8 @@ class Owned(Generic[K, V]):
 
     def _belong(self, owner: Process) -> None:
         self._owner: Process = owner
-        self._writer = None if self._access == "public" else owner
+        self._closed = self._access != "public"
+        self._writer = owner if owner is not self._node.root else None  # what CURRENT says where the owner's code runs
         self._guard = owner if self._access == "private" else None
         if owner is not self._node.root:
             extra = extra_of(owner)
@@ -150,6 +149,7 @@ class Owned(Generic[K, V]):
         if self._name is not None:
             del tables.names[self._name]
         self._writer = self._guard = _NOBODY
+        self._closed = True
         with self._lock:
             data = self._rows.clear()
             self._rows.walk = None
@@ -232,18 +232,25 @@ class Owned(Generic[K, V]):
 
     # -- who may do what
 
-    def _me(self) -> Pid | None:
+    def _me(self) -> Process | None:
         """The process whose code this is, if it is code of the table's own event loop."""
         node = self._node
-        if get_ident() != node.thread or asyncio._get_running_loop() is not node.loop:
+        if get_ident() != node.thread:
             return None
         me = node.me() or node.root
         # Plain asyncio code stays what it is when it is adopted: the tables that it has made before are its own.
         return node.root if self._owner is node.root and me.task in node.adopted else me
 
     def _may_write(self, verb: str) -> None:
-        """Called when it is not clear at the first glance that this is the owner."""
-        if self._writer is not None and self._writer is not self._me():
+        """Raises when this is not the owner and the table is not public, or there is no table any more."""
+        if self._closed:
+            node = self._node
+            if (node.current or CURRENT.get()) is not self._writer or get_ident() != node.thread:
+                self._is_owner(verb)
+
+    def _is_owner(self, verb: str) -> None:
+        """The same, called when the first glance does not tell."""
+        if self._guard is _NOBODY or self._owner is not self._me():
             self._refuse(verb)
 
     def _may_read(self, verb: str) -> None:
@@ -260,13 +267,7 @@ class Owned(Generic[K, V]):
         if self._guard is _NOBODY:
             raise NoTable.of(self)
         me = self._me()
-        who = (
-            "Code of another thread or event loop"
-            if me is None
-            else "Plain asyncio code"
-            if me is self._node.root
-            else repr(cast(Process, me).label())
-        )
+        who = "Code of another thread or event loop" if me is None else "Plain asyncio code" if me is self._node.root else repr(me.label())
         raise NoAccess.of(self, verb, self._access, who, self._owner.label())
 
 

@@ -27,19 +27,22 @@ _NATIVE: dict[type, int] = {int: 1, float: 1, bool: 1, str: 2, bytes: 3}
 _MIXED, _UNKNOWN = 0, -1
 #: Of these, comparing never raises.
 _SAFE = {type(None): 0, int: 1, float: 1, bool: 1, str: 2, bytes: 3}
-_TUPLE, _OTHER = 4, 5
+_TUPLE, _OTHER, _END = 4, 5, -1
 
 
 def rank(key: Any) -> tuple[Any, ...]:
-    """What stands for `key` where keys of all types are compared. TypeError for one that has no place in an order."""
+    """What stands for `key` where keys of all types are compared: the number of its kind, then what tells it from others of that kind.
+
+    TypeError for one that has no place in an order.
+    """
     cls = type_of(key)
     kind = _SAFE.get(cls)
     if kind is not None:
         if key != key:
             raise TypeError("nan can not be a key of an ordered_set: it is neither less than, nor equal to, nor greater than anything")
         return (0,) if key is None else (kind, key)
-    if isinstance(key, tuple):
-        return _TUPLE, tuple([rank(part) for part in key])  # pyright: ignore[reportUnknownVariableType]
+    if is_a(key, tuple):
+        return _rank_of_tuple(key)
     if isinstance(key, int | float | Fraction):
         return 1, key
     if isinstance(key, Decimal):
@@ -63,6 +66,19 @@ def rank(key: Any) -> tuple[Any, ...]:
     return _OTHER, name, key
 
 
+def _rank_of_tuple(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """In one row: a tuple in a tuple would be slower to compare, and dear to the garbage collector."""
+    row: list[Any] = [_TUPLE]
+    for part in key:
+        kind = _SAFE.get(type_of(part))
+        if kind and part == part:
+            row += (kind, part)
+        else:
+            row += rank(part)
+    row.append(_END)
+    return tuple(row)
+
+
 def _has_order(key: Any) -> bool:
     if is_a(key, frozenset):
         return False  # what < says of these is no order of all of them
@@ -72,15 +88,19 @@ def _has_order(key: Any) -> bool:
         return False
 
 
-def safe(key: Any) -> bool:
-    """Whether comparing `key` with other keys runs none of their own code, and so can not fail."""
-    return type(key) in _SAFE or isinstance(key, Pid | Ref) or (type(key) is tuple and all(map(safe, key)))  # pyright: ignore[reportUnknownArgumentType]
+def _safe(key: Any) -> bool:
+    """Whether comparing `key` with other keys runs no code of a class of theirs, which could fail."""
+    return (
+        type_of(key) in _SAFE
+        or is_a(key, (Pid, Ref))
+        or (is_a(key, tuple) and (_SAFE.keys() >= set(map(type, key)) or all(map(_safe, key))))
+    )
 
 
 class SortedKeys:
     """The keys of an ordered_set, in chunks. `add` takes 0.2 µs: new keys wait until somebody looks at the order.
 
-    What is in the chunks are keys as long as all of them are natively ordered, else pairs of their rank and the key. Not for several
+    What is in the chunks are keys as long as all of them are natively ordered, else their ranks with the key behind. Not for several
     threads at once.
     """
 
@@ -117,11 +137,11 @@ class SortedKeys:
             self._mix()
         if self._group != _MIXED:
             self._pending[key] = key
-        elif safe(key):
-            self._pending[key] = first, key
+        elif _safe(key):
+            self._pending[key] = (*first, key)
         else:
             self._settle()
-            self._insort((first, key))  # now, since a comparison that fails is to fail here
+            self._insort((*first, key))  # now, since a comparison that fails is to fail here
 
     def discard(self, key: Any) -> None:
         """A key that is there."""
@@ -183,11 +203,11 @@ class SortedKeys:
             return key
         first = rank(key)
         if self._group == _MIXED:
-            return first, key
+            return (*first, key)
         return first[1] if first[0] == self._group else _Beyond(up=first[0] > self._group)
 
     def _keys(self, entries: list[Any]) -> list[Any]:
-        return entries if self._group != _MIXED else [key for _, key in entries]
+        return entries if self._group != _MIXED else [entry[-1] for entry in entries]
 
     # -- how it is kept
 
@@ -195,9 +215,9 @@ class SortedKeys:
         """From now on there are keys of several groups."""
         if self._group != _MIXED:
             self._group = _MIXED
-            self._chunks = [[(rank(key), key) for key in chunk] for chunk in self._chunks]
+            self._chunks = [[(*rank(key), key) for key in chunk] for chunk in self._chunks]
             self._highest = [chunk[-1] for chunk in self._chunks]
-            self._pending = {key: (rank(key), key) for key in self._pending}
+            self._pending = {key: (*rank(key), key) for key in self._pending}
 
     def _settle(self) -> None:
         """Put the keys that wait into their places: one by one, or all together when that is less work."""

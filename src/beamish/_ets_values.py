@@ -54,6 +54,8 @@ type_of: Callable[[Any], Any] = type
 def changing_part(value: Any) -> Any:
     """The first part of `value` that may change, or `_FIXED`."""
     cls = type_of(value)
+    if cls is tuple and ATOMS.issuperset(map(type, value)):
+        return _FIXED
     if cls in ATOMS or is_a(value, _LASTING):
         return _FIXED
     parts: Iterable[Any]

@@ -38,6 +38,7 @@ from beamish._ets_words import (
     WrongKind as WrongKind,
 )
 from beamish._runtime.node import here
+from beamish._runtime.process import CURRENT
 from beamish.errors import short
 
 K = TypeVar("K")
@@ -76,14 +77,18 @@ class Table(Traversed[K, V], Generic[K, V]):
         """Put `value` under `key`: in a set in the place of what is there, in a bag beside it."""
         if type(value) not in ATOMS:
             value = self._seal(value)
-        node = self._node
-        if node.current is not self._writer or get_ident() != node.thread:
-            self._may_write("insert")
-        if self._alone:
-            self._data[key] = value
-            return
-        with self._lock:
+        if self._closed:  # `_may_write`, written out
+            node = self._node
+            if (node.current or CURRENT.get()) is not self._writer or get_ident() != node.thread:
+                self._is_owner("insert")
+            if self._alone:
+                self._data[key] = value
+                return
+        self._lock.acquire()  # `with` would take 0.1 µs more
+        try:
             self._rows.put(key, value)
+        finally:
+            self._lock.release()
 
     def insert_many(self, objects: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
         """`insert` for a mapping or for pairs: all of them or, when one is refused, none. Readers see all at once."""
@@ -179,8 +184,14 @@ class Table(Traversed[K, V], Generic[K, V]):
 
         TypeError when there is no int, ValueError when there is no such part, WrongKind in bags; nothing is changed then.
         """
-        steps = steps_of(incr, at, threshold, set_to)
         self._one_value("update_counter")
+        if at is threshold is set_to is None and type(incr) is int:  # the plain counter, in a quarter of the time
+            with self._lock:
+                number = self._data.get(key)
+                if type(number) is int:
+                    self._data[key] = number = number + incr
+                    return number
+        steps = steps_of(incr, at, threshold, set_to)
         with self._lock:
             stored = self._data.get(key, _NOTHING)
             if stored is _NOTHING:
