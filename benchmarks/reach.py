@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmarks import store_postgres
 from benchmarks.harness import Result, shown, times_better
 
 OLD = sys.version_info < (3, 12)
@@ -40,7 +41,7 @@ class Reach:
         return "B" if self.row.startswith("memory") else "ns"
 
 
-REACHES = (
+REACHES: tuple[Reach, ...] = (
     Reach("call", "Beamish: by pid", QUEUE, times=8 if OLD else 9),
     Reach("call", "Beamish: by pid", "BEAM: GenServer.call", times=1.2),
     Reach("call by name", "Beamish: by name", "asyncio: a dict, then Queue + Future", times=8 if OLD else 9),
@@ -86,6 +87,8 @@ REACHES = (
     Reach("an hour of timers, one each minute", "Beamish: send_interval", at_most=5 * MS),
     Reach("pytest, 300 tests that do not use the fixture", "with it", "without the plugin", at_most=50 * MS),
 )
+if store_postgres.MISSING is None:
+    REACHES += tuple(Reach(row, "Beamish: store.transaction", "psycopg: cursors", times=0.8) for row in store_postgres.ROWS)
 
 
 def report(results: Iterable[Result], reaches: Sequence[Reach] = REACHES) -> str:

@@ -11,6 +11,18 @@ if __package__ in (None, ""):  # run as a file: make `benchmarks` importable
 from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, tasks, testing
 
 SUITES = [baselines.suite, ours.suite, children.suite, registries.suite, machines.suite, tasks.suite, search_http.suite, testing.suite]
+from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, store_postgres, tasks
+
+SUITES = [
+    baselines.suite,
+    ours.suite,
+    children.suite,
+    registries.suite,
+    machines.suite,
+    tasks.suite,
+    store_postgres.suite,
+    search_http.suite,
+]
 """Where the variants come from. A new module is one import and one entry here; its baseline may stand in another."""
 
 
