@@ -146,7 +146,7 @@ class Opening:
             await wire.send([Statement(f"DELETE FROM {self.sql[table].name}")() for table in tables])
             numbering = Numbering()
             async for table, piece in records:
-                await wire.send(self.sql[table].inserts(numbering.rows(table, piece)))
+                await wire.send(self.sql[table].adds(numbering.rows(table, piece)))
             try:
                 await wire.send([*self.outbox.add(token, changes), COMMIT()])
             except Gone as error:

@@ -12,6 +12,7 @@ Beside a table for each `@record` ("Account"; "Account#2" from its second versio
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -24,8 +25,10 @@ from beamish.store.errors import CannotOpen, WrongSchema
 
 FORMAT = 1
 PIECE = 1000
+#: unique_violation
+TWICE = "23505"
 #: Another process has made the schema or a table between our look and our making it.
-MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42710", "40001", "40P01"})
+MADE_MEANWHILE = frozenset({TWICE, "42P06", "42P07", "42710", "40001", "40P01"})
 ATTEMPTS = 20
 
 BEGIN = Statement("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -140,10 +143,12 @@ class Opener:
         await self._ask(f"LOCK TABLE {old.name} IN ACCESS EXCLUSIVE MODE", sql.create())
         numbering = Numbering()
         async for rows in pieces(self.wire, old.everything, old.rows):
-            await self.wire.send(sql.inserts(numbering.rows(sql.table, map(read, rows))))
-        before, after = await self._ask(f"SELECT count(*) FROM {old.name}", f"SELECT count(*) FROM {sql.name}")
-        if [*numbers(before)] != [*numbers(after)]:
-            raise WrongSchema(f"{sql.table.name}: the migration of version {known.version} gives several records the same key")
+            try:
+                await self.wire.send(sql.adds(numbering.rows(sql.table, map(read, rows))))
+            except Refused as error:
+                if error.state != TWICE:
+                    raise
+                raise WrongSchema(f"{sql.table.name}: after its migration, {two_of_a_key(error)}") from None
         await self._ask(f"DROP TABLE {old.name}")
 
     async def _make_indexes(self, sql: Sql[Table[Any]]) -> None:
@@ -160,6 +165,12 @@ class Opener:
 
     async def _ask(self, *texts: str) -> list[Any]:
         return await self.wire.send([Statement(text)() for text in texts])
+
+
+def two_of_a_key(error: Refused) -> str:
+    """PostgreSQL says: Key (id)=(5) already exists."""
+    found = re.search(r"=\((.*)\)", str(error))
+    return f"two records have the key {found[1]}" if found else "two records have the same key"
 
 
 def name_of(table: str, version: int) -> str:

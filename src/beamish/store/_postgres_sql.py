@@ -147,6 +147,7 @@ class Sql(Generic[T]):
         into = f"INSERT INTO {self.name} ({columns})"
         self._insert = Statement(f"{into} VALUES ({', '.join(places)}){clash}", len(kinds))
         self._insert_many = Statement(f"{into} SELECT * FROM unnest({', '.join(arrays)}){clash}", len(kinds))
+        self._add_many = Statement(f"{into} SELECT * FROM unnest({', '.join(arrays)})", len(kinds))
 
     def _clash(self, names: Sequence[str]) -> str:
         others = [f"{name} = EXCLUDED.{name}" for name in names if name != self.key]
@@ -207,6 +208,12 @@ class Sql(Generic[T]):
             for begin in range(0, len(rows), MANY):
                 columns = zip(*rows[begin : begin + MANY], strict=True)
                 yield self._insert_many(*map(array, kinds, columns))
+
+    def adds(self, rows: Sequence[Row]) -> Iterator[Request]:
+        """The same for rows of keys that are not there; one that is makes it fail."""
+        for begin in range(0, len(rows), MANY):
+            columns = zip(*rows[begin : begin + MANY], strict=True)
+            yield self._add_many(*map(array, self._row_kinds, columns))
 
     # -- reading
 
