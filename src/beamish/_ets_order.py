@@ -183,6 +183,11 @@ class SortedKeys:
         self._settle()
         return self._backwards(len(self._chunks), 0, limit)
 
+    def all(self) -> list[Any]:
+        """All keys, in order."""
+        self._settle()
+        return self._keys(list(chain.from_iterable(self._chunks)))
+
     def _backwards(self, number: int, index: int, limit: int) -> list[Any]:
         if index == 0:
             number -= 1

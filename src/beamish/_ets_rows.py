@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from beamish._ets_order import SortedKeys
@@ -67,6 +67,14 @@ class Rows:
         data, self.data = self.data, {}
         self.deleted += len(data)
         return data
+
+    def moment(self) -> list[tuple[Any, Any]]:
+        """All keys, each with what is under it (in a bag a tuple), at one moment: in C, so that nobody has to wait for it."""
+        while True:
+            try:
+                return list(self.data.items())
+            except RuntimeError:  # the owner has written to it meanwhile, on another thread
+                pass
 
     # -- going through the keys. `start` is a key, or `_ABSENT` for an end of the table.
 
@@ -169,8 +177,9 @@ class OrderedRows(Rows):
         self.order.clear()
         return super().clear()
 
-    def keys(self, *, backwards: bool = False) -> list[Any]:
-        return list(self.through(_ABSENT, backwards=backwards))
+    def moment(self) -> list[tuple[Any, Any]]:
+        keys = self.order.all()
+        return list(zip(keys, map(self.data.__getitem__, keys), strict=True))
 
     def end(self, *, backwards: bool, fixed: bool) -> list[Any]:
         return self.order.highest(1) if backwards else self.order.lowest(1)
@@ -186,11 +195,6 @@ class OrderedRows(Rows):
         if start is _ABSENT:
             return self.order.highest() if backwards else self.order.lowest()
         return self.order.before(start, including=including) if backwards else self.order.after(start, including=including)
-
-    def through(self, start: Any, *, backwards: bool) -> Iterator[Any]:
-        while keys := self.some(start, backwards=backwards):
-            yield from keys
-            start = keys[-1]
 
 
 class BagRows(Rows):
@@ -210,6 +214,10 @@ class BagRows(Rows):
 
     def of(self, key: Any) -> list[Stored]:
         return list(self.data.get(key, ()))
+
+    def moment(self) -> list[tuple[Any, Any]]:
+        groups: Iterable[Any] = map(tuple, self.data.values())
+        return list(zip(self.data, groups, strict=True))
 
     def put(self, key: Any, value: Stored) -> None:
         values = self.data.get(key)

@@ -126,18 +126,15 @@ class Traversed(Owned[K, V], Generic[K, V]):
         """All objects as they are at one moment, as (key, value) (OTP's tab2list)."""
         return [(key, out(stored)) for key, stored in self._moment("to_list")]
 
-    def _moment(self, verb: str) -> list[tuple[K, Any]]:
-        """Keys and stored values of one moment. Who only looks at them may look at a Box's content: nobody changes that in place."""
+    def _moment(self, verb: str) -> Iterator[tuple[K, Any]]:
+        """Keys and stored values of the moment when it is called. It may be gone through later, by another thread too.
+
+        Who only looks at them may look at a Box's content: nobody changes that in place.
+        """
         self._may_read(verb)
         with self._lock:
-            rows = self._rows
-            if not rows.many and not isinstance(rows, OrderedRows):
-                while True:
-                    try:
-                        return list(rows.data.items())
-                    except RuntimeError:  # the owner has written to it meanwhile, on another thread
-                        pass
-            return [(key, stored) for key in rows.keys() for stored in rows.of(key)]  # noqa: SIM118
+            objects = self._rows.moment()
+        return ((key, one) for key, group in objects for one in group) if self._many else iter(objects)
 
     def foldl(self, function: Callable[[A, K, V], A], initial: A) -> A:
         """`function(accumulator, key, value)` for each object, the first one first: what the last of them returned. As `items()`."""

@@ -17,15 +17,19 @@ with an order, by the names of the classes (dates, UUIDs, pids, references, data
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from threading import get_ident
+from types import EllipsisType
 from typing import Any, Generic, TypeVar, cast, overload
 
+from beamish._ets_file import TableFile as TableFile, read_file as read_file, write
 from beamish._ets_life import Tables
 from beamish._ets_update import changed, counted, part, steps_of
 from beamish._ets_values import ATOMS, Box, content, is_a, out
 from beamish._ets_walk import Traversed
 from beamish._ets_words import (
+    Access,
     Incr as Incr,
     NameTaken as NameTaken,
     NoAccess as NoAccess,
@@ -40,6 +44,8 @@ from beamish._ets_words import (
 from beamish._runtime.node import here
 from beamish._runtime.process import CURRENT
 from beamish.errors import short
+from beamish.process import Target
+from beamish.snapshot import Codec
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -275,6 +281,48 @@ class Table(Traversed[K, V], Generic[K, V]):
         if self._guard is not None:
             self._may_read("len")
         return self._rows.size()
+
+    # -- files
+
+    def to_file(self, path: str | os.PathLike[str], *, codec: Codec = "json") -> int:
+        """Write all objects of this moment to a file (OTP's tab2file). Returns its size in bytes.
+
+            await asyncio.to_thread(prices.to_file, "prices.tab")
+
+        It blocks, so it is for a thread, unless the table is small or private. Whatever dies meanwhile, there is the old file or the new
+        one, whole and on the disk. `codec="json"` writes what `beamish.codec` knows, "pickle" anything that can be pickled. Raises
+        SnapshotError when the file can't be written, CodecError for what can't be encoded; the old file stays then.
+
+        To have a table written now and then, and loaded at the start, see `beamish.snapshot`.
+        """
+        about = self.info()
+        if about is None:
+            raise NoTable.of(self)
+        return write(path, codec, about, self._moment("to_file"))
+
+
+def from_file(
+    source: str | os.PathLike[str] | TableFile, *, name: str | EllipsisType | None = ..., access: Access | None = None,
+    heir: Target | None = None, heir_data: object = None, codec: Codec = "json",
+) -> Table[Any, Any]:  # fmt: skip
+    """A table of this process with what `to_file` wrote (OTP's file2tab): of the same kind, name and access, unless told otherwise.
+
+        prices = ets.from_file("prices.tab")
+        prices = ets.from_file(await asyncio.to_thread(ets.read_file, "prices.tab"), name=None)
+
+    Raises what `read_file` does, and NameTaken.
+    """
+    found = source if isinstance(source, TableFile) else read_file(source, codec=codec)
+    made = Table[Any, Any](
+        found.name if isinstance(name, EllipsisType) else name, kind=found.kind, access=access or found.access, heir=heir,
+        heir_data=heir_data, values=found.values,
+    )  # fmt: skip
+    try:
+        made.insert_many(found.objects)
+    except BaseException:
+        made.delete_table()
+        raise
+    return made
 
 
 def whereis(name: str) -> Table[Any, Any] | None:

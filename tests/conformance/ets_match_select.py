@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from beamish import Exit, current
+from beamish import Exit, current, ets
 from beamish.ets import Table
 from conformance.words import in_proc, n, out, sec
 from conformance.words_ets import BADARG, charlist, done, pairs, tried, whole
@@ -61,14 +62,29 @@ def traversal() -> None:
 
 async def files_and_protection(t: Table[int, Any]) -> None:
     sec("tab2file / file2tab, tab2list, info")
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/otp_scenario.tab"
+        out("tab2file", "ok" if t.to_file(file) else "error")
+        t.delete_table()
+        t = ets.from_file(file)
     about = t.info()
     assert about is not None
+    out("back", (about.kind, about.size, about.name))
+    out("file2tab absent", absent("/nonexistent/x"))
     out("info keys", sorted(about.__slots__))
     out("protection: private read by another", await in_proc(lambda: leave(lambda: [whole(1, v) for v in t.lookup(1)])))
     private, public = Table[int, int](access="private"), Table[int, int](access="public")
     out("private", await in_proc(lambda: leave(lambda: private.lookup(1))))
     out("protected write", await in_proc(lambda: leave(lambda: t.insert(1, (2, 3, 4)))))
     out("public write", await in_proc(lambda: leave(lambda: public.insert(1, 1))))
+
+
+def absent(path: str) -> bool:
+    try:
+        ets.from_file(path)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def leave(fun: Callable[[], Any]) -> None:
