@@ -6,9 +6,11 @@ Start reading at `gen_server`, then `supervisor`. The layers are drawn in docs/a
 from beamish import (
     application as application,
     blocking as blocking,
+    codec as codec,
     errors as errors,
     ets as ets,
     persistent_term as persistent_term,
+    snapshot as snapshot,
     sys as sys,
     telemetry as telemetry,
 )
@@ -117,6 +119,7 @@ from beamish.registry import (
     RegistryEntry as RegistryEntry,
     Unregistered as Unregistered,
 )
+from beamish.snapshot import Snapshot as Snapshot
 from beamish.state_machine import (
     Action as Action,
     Begin as Begin,
@@ -177,14 +180,14 @@ __all__ = [
     "KILLED", "Keep", "Kill", "Killed", "MaxChildren", "Message", "MonitorRef", "MultiCall", "NOCONNECTION", "NOPROC", "NORMAL",
     "NameServer", "Next", "NoConnection", "NoProc", "NoProcess", "NoReply", "Normal", "NotFound", "NotOwner", "NotStarted",
     "Ok", "Overloaded", "PartitionSupervisor", "Pid", "Postpone", "ProcessInfo", "Ref", "Registered", "Registry",
-    "RegistryEntry", "Repeat", "Replied", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "StartError",
+    "RegistryEntry", "Repeat", "Replied", "Reply", "Request", "Restarting", "SHUTDOWN", "ServerDown", "Shutdown", "Snapshot", "StartError",
     "StateMachine", "StateTimeout", "Status", "StillRunning", "Stop", "Stream", "Supervisor", "SupervisorError",
     "SupervisorGaveUp", "Task", "TaskExit", "TaskStream", "TaskSupervisor", "TaskTimeout", "Threads", "TimedOut", "Timeout",
     "Transition", "UnhandledEvent", "Unregistered", "Via", "Watchdog", "WrongLoop", "WrongServer", "alias", "alive",
-    "ancestors", "application", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "current",
+    "ancestors", "application", "blocking", "call", "callers", "cancel_timer", "cast", "child", "client", "codec", "current",
     "demonitor", "dictionary", "disown", "down", "ets", "flag", "get_label", "info", "link", "monitor", "monotonic", "node",
     "own", "persistent_term", "processes", "read_timer", "receive", "register", "registered", "reply", "run", "send",
-    "send_after", "send_interval", "set_label", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry",
+    "send_after", "send_interval", "set_label", "snapshot", "spawn", "spawn_link", "spawn_monitor", "stop", "supervise", "telemetry",
     "unalias", "unlink", "unregister", "when", "whereis",
 ]  # fmt: skip
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf, nextafter
 from operator import index
 from typing import Any, Generic, TypeVar, cast
@@ -102,6 +103,13 @@ class _Log:
         if self.before is None:
             return len(self.ends) - start
         return self.used - (self.before[start] - self.before[self.head]) if start < len(self.before) else 0
+
+    def costs(self) -> list[int] | None:
+        """What each event that counts has cost. None: 1."""
+        if self.before is None:
+            return None
+        before = self.before[self.head :]
+        return [after - one for one, after in pairwise([*before, before[0] + self.used])]
 
     def frees(self, start: int, units: int) -> float:
         """When the first `units` (1 or more) of the events from `start` have left the window."""
@@ -235,6 +243,34 @@ class SlidingWindow(Generic[K]):
             del logs[key]
         return most
 
+    def rows(self, now: float) -> list[tuple[K, array[float], list[int] | None]]:
+        """What each key has in the window, idle first first: when its events leave it, and what each cost (None: 1). All copies.
+
+        >>> window: SlidingWindow[str] = SlidingWindow(limit=2, per=60.0)
+        >>> window.track("ann", now=10.0).allowed
+        True
+        >>> window.rows(now=20.0)
+        [('ann', array('d', [70.0]), None)]
+        """
+        return [(key, log.ends[log.head :], log.costs()) for key, log in self._logs.items() if log.ends[-1] > now]
+
+    def load(self, rows: Iterable[tuple[K, list[float], list[int]]], now: float) -> None:
+        """Fill an empty window with events: of each key, when they leave the window, in order, and what each cost.
+
+        What has left it is left out. Where there is more than `limit` and `max_keys` have room for, what leaves last stays.
+
+        >>> window: SlidingWindow[str] = SlidingWindow(limit=2, per=60.0)
+        >>> window.load([("ann", [30.0, 40.0], [1, 1]), ("bob", [9.0], [1])], now=10.0)
+        >>> window.peek("ann", now=10.0)
+        Decision(allowed=False, limit=2, remaining=0, retry_after=20.0, reset_after=30.0)
+        >>> len(window)
+        1
+        """
+        found = [(key, log) for key, ends, costs in rows if (log := _log_of(ends, costs, now, self.limit)) is not None]
+        found.sort(key=lambda one: one[1].ends[-1])
+        self._logs.update(found[-self.max_keys :])
+        self._soonest = min((log.ends[-1] for _, log in found), default=inf)
+
     def _admit(self, key: K, now: float, cost: int) -> Decision:
         if len(self._logs) >= self.max_keys:
             # A sweep has just been, or was not due: no key is idle, and only idle keys may be forgotten.
@@ -262,6 +298,20 @@ class SlidingWindow(Generic[K]):
         if len(self._granted) < 1024:
             self._granted[left] = decision
         return decision
+
+
+def _log_of(ends: list[float], costs: list[int], now: float, limit: int) -> _Log | None:
+    """The newest of these events that are in the window, `limit` units at most."""
+    room, start = limit, len(ends)
+    while start and ends[start - 1] > now and costs[start - 1] <= room:
+        start -= 1
+        room -= costs[start]
+    if start == len(ends):
+        return None
+    log = _Log(ends[start], costs[start])
+    for end, cost in zip(ends[start + 1 :], costs[start + 1 :], strict=True):
+        log.add(end, cost)
+    return log
 
 
 def check_cost(cost: int) -> int:
