@@ -73,6 +73,12 @@ REACHES: tuple[Reach, ...] = (
     Reach("registry: call by via", "Beamish: by Via", "asyncio: a dict, then Queue + Future", times=4),
     Reach("registry: call by via", "Beamish: by Via", "Beamish: by name", times=0.45),
     Reach("registry: call by via", "Beamish: by Via", "BEAM: GenServer.call to a name in a Registry", times=1),
+    Reach("ets: lookup", "Beamish: Table.lookup", at_most=500),
+    Reach("ets: insert", "Beamish: protected, by its owner", at_most=667),
+    Reach("ets: insert", "Beamish: protected, by its owner", "BEAM: ets:insert", times=0.3),
+    Reach("ets: ordered insert, random keys", "Beamish: and the first key", at_most=2 * US),
+    Reach("ets: ordered insert, descending keys", "Beamish: and the first key", at_most=2 * US),
+    Reach("persistent_term: get", "Beamish: persistent_term.get", "Python: dict.get", times=0.4),
     Reach("state machine: call that keeps the state", "Beamish: a StateMachine, a plain reply", "Beamish: a GenServer", times=0.5),
     Reach("state machine: call that changes it", "Beamish: a StateMachine", "Beamish: a GenServer", times=0.33),
     Reach("state machine: cast", "Beamish: a StateMachine, state kept", "Beamish: a GenServer, drained", times=0.6),
@@ -86,7 +92,12 @@ REACHES: tuple[Reach, ...] = (
     Reach("a run of SearchCache's suite", "simulated, random", at_most=5 * MS),
     Reach("an hour of timers, one each minute", "Beamish: send_interval", at_most=5 * MS),
     Reach("pytest, 300 tests that do not use the fixture", "with it", "without the plugin", at_most=50 * MS),
+    Reach("store: transaction, one client", "Beamish: SQLite, normal", at_most=125 * US),
+    Reach("store: transaction, 64 clients, normal", "Beamish: SQLite", at_most=40 * US),
+    Reach("store: transaction, 64 clients, full", "Beamish: SQLite", "sqlite3 by hand: BEGIN, 2 SELECT, 2 INSERT, COMMIT", times=3),
+    Reach("store: read of a table in memory", "Beamish: copy in memory, SQLite", at_most=0.667 * US),
 )
+
 if store_postgres.MISSING is None:
     REACHES += tuple(Reach(row, "Beamish: store.transaction", "psycopg: cursors", times=0.8) for row in store_postgres.ROWS)
 

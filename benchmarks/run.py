@@ -12,14 +12,17 @@ from benchmarks import baselines, beam, children, harness, machines, ours, reach
 
 SUITES = [baselines.suite, ours.suite, children.suite, registries.suite, machines.suite, tasks.suite, search_http.suite, testing.suite]
 from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, store_postgres, tasks
+from benchmarks import baselines, beam, children, ets, harness, machines, ours, reach, registries, search_http, store, store_postgres, tasks
 
 SUITES = [
     baselines.suite,
     ours.suite,
     children.suite,
     registries.suite,
+    ets.suite,
     machines.suite,
     tasks.suite,
+    store.suite,
     store_postgres.suite,
     search_http.suite,
 ]

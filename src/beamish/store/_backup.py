@@ -118,8 +118,8 @@ class Reader:
             if schema.name in tables:
                 readers[number] = tables[schema.name], reader(schema, tables[schema.name])
         for line in self.file:
-            found = from_json(line.decode())
-            if isinstance(found, list) and found[0] in readers:
+            found: Any = from_json(line.decode())
+            if type(found) is list and found[0] in readers:
                 table, read = readers[found[0]]
                 yield table, [read(row) for row in found[1]]
 

@@ -91,21 +91,25 @@ class Opened:
         """`fn` in a transaction, again and again until nobody else gets between."""
         for attempt in range(1, ATTEMPTS + 1):
             tx = self.begin(attempt)
-            outcome = "abort"
             try:
                 value = await fn(tx, *args, **kwargs)
                 await tx._commit()  # pyright: ignore[reportPrivateUsage]
-                outcome = "commit"
-                return value
             except Conflict as error:
-                outcome = "conflict"
+                await tx._abort()  # pyright: ignore[reportPrivateUsage]
+                self.told("conflict", attempt)
                 if attempt == ATTEMPTS:
                     why = "and another transaction was quicker each time. Is it long, or what it reads much used?"
                     raise Conflict(f"{short(fn)} was run {attempt} times, {why}") from error
-            finally:
+            except BaseException:
                 await tx._abort()  # pyright: ignore[reportPrivateUsage]
-                self.told(outcome, attempt)
+                self.told("abort", attempt)
+                raise
+            else:
+                if TRANSACTION.handlers:
+                    self.told("commit", attempt)
+                return value
             await asyncio.sleep(0)
+        raise AssertionError("the last attempt returns or raises")
 
     def told(self, outcome: str, attempt: int = 1) -> None:
         if TRANSACTION.handlers:

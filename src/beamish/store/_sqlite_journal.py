@@ -96,7 +96,7 @@ class Journal:
                 entry.done.set_result(None)
         self.tail.add([change for entry in flown for change in entry.changes])
         if self.waiting:
-            self._send()
+            self.loop.call_soon(self._send)  # after those who were answered just now, and whose next transactions may join
         else:
             self.busy = False
 

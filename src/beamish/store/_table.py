@@ -145,7 +145,7 @@ class Table(Generic[R]):
 
     def make(self, row: Row) -> R:
         """The record of a row that an engine has kept; bool and float come back as such from databases that know only numbers."""
-        columns = list(row)
+        columns: list[Any] = list(row)
         for place, field in enumerate(self.fields):
             value = columns[place]
             if value is None:
@@ -167,7 +167,7 @@ class Table(Generic[R]):
 
     def check_key(self, key: Any) -> Any:
         """The key, if it may be one."""
-        kind = type(key)
+        kind: Any = type(key)
         if kind is self._key_type and ((kind is int and _is_int(key)) or (kind is str and _is_text(key))):
             return key
         self._check_value(self.key, key, "key")
@@ -310,10 +310,11 @@ def record(
 
 def table_of(cls: type[R]) -> Table[R]:
     """The table of a class that `@record` decorates. NoTable for another."""
-    table = getattr(cls, "__table__", None)
-    if not isinstance(table, Table) or table.cls is not cls:  # of a base class, say
+    found = getattr(cls, "__table__", None)
+    table = cast("Table[R]", found)
+    if not isinstance(found, Table) or table.cls is not cls:  # of a base class, say
         raise NoTable(f"{short(cls)} is no table: decorate the frozen dataclass with @store.record(key=…)")
-    return cast("Table[R]", table)
+    return table
 
 
 def fields_of(cls: Any) -> tuple[Field, ...]:

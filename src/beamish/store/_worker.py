@@ -57,16 +57,18 @@ class Worker(Executor):
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             fn, then = job
-            value, error = None, None
+            value: Any = None
+            error: BaseException | None = None
             try:
                 value = fn()
             except BaseException as raised:
                 error = raised
             if isinstance(then, Future):
+                future: Future[Any] = then
                 if error is None:
-                    then.set_result(value)
+                    future.set_result(value)
                 else:
-                    then.set_exception(error)
+                    future.set_exception(error)
             else:
                 try:
                     self._loop.call_soon_threadsafe(then, value, error)
