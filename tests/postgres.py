@@ -8,6 +8,7 @@ with postgres.server() as pg:
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import glob
@@ -131,6 +132,10 @@ class Server:
         self._names = itertools.count(1)
 
     @property
+    def runs(self) -> bool:
+        return self._process is not None
+
+    @property
     def log(self) -> Path:
         return self.folder / "log"
 
@@ -246,6 +251,87 @@ def server(*, durable: bool = False, settings: dict[str, str] | None = None) -> 
     """A running server of one's own, to be treated badly."""
     with Server(durable=durable, settings=settings) as fresh:
         yield fresh
+
+
+class Proxy:
+    """Between a client and a server, on the test's loop: it can keep back what either says, and break connections in the middle.
+
+    async with Proxy(pg) as proxy:
+        engine = Postgres(proxy.through(url))
+        proxy.hold("answers")
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.folder = _folder("proxy")
+        self._pipes: set[_Pipe] = set()
+
+    async def __aenter__(self) -> Proxy:
+        self._listener = await asyncio.start_unix_server(self._accept, self.folder / f".s.PGSQL.{self.server.port}")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._listener.close()
+        self.release()
+        self.cut()
+        while self._pipes:
+            await asyncio.sleep(0)  # noqa: ASYNC110
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def through(self, url: str) -> str:
+        """The URL of a database, by way of this proxy."""
+        return url.replace(str(self.server.folder), str(self.folder))
+
+    def hold(self, *directions: str) -> None:
+        """Keep back "requests" or "answers" of the connections there are."""
+        for pipe in self._pipes:
+            if pipe.direction in directions:
+                pipe.go.clear()
+
+    def release(self) -> None:
+        for pipe in self._pipes:
+            pipe.go.set()
+
+    def cut(self, *ends: str) -> None:
+        """Break the connections: at the client's end, the server's, or (by default) both."""
+        for pipe in self._pipes:
+            if not ends or ("client" if pipe.direction == "requests" else "server") in ends:
+                pipe.source.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, back = await asyncio.open_unix_connection(self.server.folder / f".s.PGSQL.{self.server.port}")
+        except OSError:
+            writer.transport.abort()
+            return
+        requests, answers = _Pipe("requests", reader, writer, back), _Pipe("answers", there, back, writer)
+        self._pipes |= {requests, answers}
+        try:
+            await asyncio.gather(requests.run(), answers.run())
+        finally:
+            self._pipes -= {requests, answers}
+
+
+class _Pipe:
+    def __init__(self, direction: str, reader: asyncio.StreamReader, source: asyncio.StreamWriter, target: asyncio.StreamWriter) -> None:
+        self.direction = direction
+        self.reader = reader
+        self.source = source
+        self.target = target
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def run(self) -> None:
+        try:
+            while data := await self.reader.read(65536):
+                await self.go.wait()
+                self.target.write(data)
+                await self.target.drain()
+        except OSError:
+            pass
+        finally:
+            await self.go.wait()
+            self.target.close()
 
 
 @functools.cache

@@ -14,7 +14,7 @@ UNKNOWN = "40003"
 #: What else is worth more words than the database has for it.
 MEANINGS = {
     "23505": "another program writes into the store's tables",
-    "25006": "the database takes no changes: is it a standby?",
+    "25006": "the database takes no changes; it may be a standby",
     "42501": "the user of the database lacks a right",
     "42P01": "the table is not there any more; was the store opened by a newer version of this program? Then start that one",
     "42703": "the table has other columns now; was the store opened by a newer version of this program? Then start that one",
@@ -43,5 +43,6 @@ def cannot_open(error: Refused | Gone) -> CannotOpen:
 def said(error: Refused | Gone) -> str:
     if isinstance(error, Gone):
         return str(error)
+    text = f"PostgreSQL says: {error} ({error.state})"
     meaning = MEANINGS.get(error.state)
-    return f"{f'{meaning}. ' if meaning else ''}PostgreSQL says: {error} ({error.state})"
+    return f"{meaning}. {text}" if meaning else text

@@ -27,7 +27,7 @@ from beamish.store._postgres_errors import CONFLICTS, said
 from beamish.store._postgres_pool import LAST_PAUSE, pause
 from beamish.store._postgres_schema import BEGIN, COMMIT, Names, read_schemas
 from beamish.store._postgres_sql import number, numbers, quoted
-from beamish.store._postgres_wire import Gone, Refused, Request, Statement, Wire
+from beamish.store._postgres_wire import Gone, Refused, Request, Slow, Statement, Wire
 from beamish.store.engine import Event
 from beamish.store.errors import PositionGone, StoreClosed, StoreFailed
 
@@ -254,7 +254,7 @@ class Stream:
                     raise StoreFailed(f"the store's events can't be read: {said(error)}") from None
             except Gone as error:
                 self._opening.pool.check()
-                if attempt == ATTEMPTS or "has not answered" in str(error):
+                if attempt == ATTEMPTS or isinstance(error, Slow):
                     raise StoreFailed(f"the store's events can't be read: {error}") from None
         raise AssertionError  # the last attempt returns or raises
 

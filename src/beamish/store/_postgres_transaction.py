@@ -20,7 +20,7 @@ from beamish.store._postgres_errors import UNKNOWN, failure
 from beamish.store._postgres_pool import pause
 from beamish.store._postgres_schema import BEGIN as BEGIN_PLAIN, COMMIT
 from beamish.store._postgres_sql import Sql, number, numbers
-from beamish.store._postgres_wire import Gone, Refused, Request, Statement, Wire
+from beamish.store._postgres_wire import Gone, Refused, Request, Slow, Statement, Wire
 from beamish.store._query import Query
 from beamish.store._table import Table
 from beamish.store.engine import Change, Writes
@@ -126,6 +126,8 @@ class Transaction:
             wire = await self._connected()
             try:
                 return (await wire.send((BEGIN(), request)))[1]
+            except Slow:
+                raise
             except Gone:
                 self._opening.pool.check()
         return (await (await self._connected()).send((BEGIN(), request)))[1]
@@ -228,6 +230,8 @@ class DirtyTransaction:
         try:
             try:
                 return (await (await self._opening.pool.shared()).send((request,)))[0]
+            except Slow:
+                raise
             except Gone:  # it changes nothing, so it may be done twice
                 return (await (await self._opening.pool.shared()).send((request,)))[0]
         except (Refused, Gone) as error:

@@ -51,6 +51,10 @@ class Gone(Exception):
     """There is no connection (any more); what was sent and not answered has happened or has not."""
 
 
+class Slow(Gone):
+    """Given up: there was no answer for too long."""
+
+
 class Statement:
     """An SQL text with its parameters $1, $2 …; prepared once on each connection that uses it."""
 
@@ -88,8 +92,8 @@ class Wire:
     """A connection that is open, until it is `lost`. Used on the loop's thread."""
 
     __slots__ = (
-        "_alarm", "_batches", "_clock", "_connection", "_loop", "_names", "_notified", "_on_lost", "_pg", "_prepared", "_socket",
-        "lost", "timeout",
+        "_alarm", "_batches", "_clock", "_connection", "_last_words", "_loop", "_names", "_notified", "_on_lost", "_pg", "_prepared",
+        "_socket", "lost", "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +106,8 @@ class Wire:
         self.lost: Gone | None = None
         self.timeout = timeout
         self._connection = connection  # it would close the socket when it is collected
+        self._last_words = ""
+        connection.add_notice_handler(self._heard)  # between two batches that is where libpq puts them
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
@@ -150,7 +156,7 @@ class Wire:
             self._batches.append(batch)
             self._flush()
         except psycopg.OperationalError as error:
-            gone = Gone(f"the connection to the database broke: {line(error)}")
+            gone = self._broken(error)
             self.lose(gone)
             if not future.done():
                 future.set_exception(gone)
@@ -187,7 +193,7 @@ class Wire:
             if not self._pg.flush():
                 self._loop.remove_writer(self._socket)
         except psycopg.OperationalError as error:
-            self.lose(Gone(f"the connection to the database broke: {line(error)}"))
+            self.lose(self._broken(error))
 
     def _readable(self) -> None:
         pg = self._pg
@@ -204,7 +210,15 @@ class Wire:
         except psycopg.OperationalError as error:
             broken = broken or error
         if broken is not None:
-            self.lose(Gone(f"the connection to the database broke: {line(broken)}"))
+            self.lose(self._broken(broken))
+
+    def _heard(self, notice: psycopg.errors.Diagnostic) -> None:
+        if (notice.severity_nonlocalized or "").encode() in _FATAL:
+            self._last_words = notice.message_primary or ""
+
+    def _broken(self, error: Exception) -> Gone:
+        text = self._last_words or line(error)
+        return Gone(f"the connection to the database broke: {'the server closed it' if 'server closed the connection' in text else text}")
 
     def _take_answers(self) -> None:
         """All that have come. Each is followed by a None; a second one says that no more are there."""
@@ -254,7 +268,7 @@ class Wire:
         if not self._batches:
             return
         if self._batches[0].deadline <= self._clock.now():
-            self.lose(Gone(f"the database has not answered within {self.timeout:g} s"))
+            self.lose(Slow(f"the database has not answered within {self.timeout:g} s"))
         else:
             self._alarm = self._clock.call_at(self._batches[0].deadline, self._late)
 
