@@ -125,26 +125,24 @@ class Writer:
                 yield from self._line(number, kind.__name__, piece if kind is str else b64encode(piece).decode())
             return
         name, pack = _CONTAINERS[kind]
-        plain = kind is dict and set(map(type, value)) == _STR
         source: Iterator[Any] = iter(value.items() if kind in _MAPPINGS else value)
-        whole: Any = dict if plain else list
-        while True:
-            self.weight = 0
-            packed: Any = whole(self._some(source, plain, pack))
-            if not packed:
-                return
-            if plain and len(packed) == 1:  # an object of one key might be taken for one that says what it is
-                yield from self._line(number, name, [list(entry) for entry in packed.items()])
+        while packed := self._some(source, pack):
+            # An object of one key might be taken for one that says what it is.
+            if kind is dict and len(packed) > 1 and all(type(entry[0]) is str for entry in packed):
+                yield from self._line(number, "dict", dict(packed))
             else:
-                yield from self._line(number, "dict" if plain else name, packed)
+                yield from self._line(number, name, packed)
 
-    def _some(self, source: Iterator[Any], plain: bool, pack: Callable[[Writer, Any], Any]) -> Iterator[Any]:
+    def _some(self, source: Iterator[Any], pack: Callable[[Writer, Any], Any]) -> list[Any]:
         """Entries for one line."""
+        self.weight = 0
+        packed: list[Any] = []
         for entry in islice(source, LINE):
             self.weight += 1
-            yield (entry[0], self.pack(entry[1])) if plain else pack(self, entry)
+            packed.append(pack(self, entry))
             if self.weight >= LINE:
-                return
+                break
+        return packed
 
     def _line(self, number: int, name: str, packed: Any) -> Iterator[bytes]:
         yield from self._taken_out()

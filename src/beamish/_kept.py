@@ -194,10 +194,15 @@ class Keeper:
     def _slow(self, seconds: float) -> None:
         if seconds > LONG and not self.warned:
             self.warned = True
+            name = self.process.cls.__name__
+            how = (
+                f"Give {name} a method dump(self, state) that returns a copy, which a thread then makes text"
+                if _hook(self.process.cls, "dump") is None
+                else f"That is {name}.dump: the copy that it returns may be shallow where the values are immutable"
+            )
             _log.warning(
-                "%r: taking its state for the snapshot %s held up the loop for %.0f ms. Give %s a method dump(self, state) that returns "
-                "a copy, which a thread then makes text",
-                self.process.label(), self.snapshot.path, seconds * 1000, self.process.cls.__name__,
+                "%r: taking its state for the snapshot %s held up the loop for %.0f ms. %s",
+                self.process.label(), self.snapshot.path, seconds * 1000, how,
             )  # fmt: skip
 
     def _saved(self, future: asyncio.Future[int], taken: int, begin: float) -> None:

@@ -43,6 +43,7 @@ from beamish._snapshot_file import (
     SnapshotError as SnapshotError,
     SnapshotInUse as SnapshotInUse,
     find,
+    gently,
     write,
 )
 from beamish.errors import short
@@ -160,7 +161,7 @@ def load_quietly(snapshot: Snapshot) -> tuple[Loaded | None, list[Aside]]:
     try:
         with path.open("rb") as file:
             file.seek(len(file.readline()))
-            data = codec.decode_chunks(file) if head.codec == "json" else pickle.load(file)
+            data = codec.decode_chunks(gently(file)) if head.codec == "json" else pickle.load(file)
         data = migrated("its data", data, head.version, snapshot.version, dict(snapshot.migrations))
     except OSError as error:
         raise SnapshotError(f"the snapshot {path} can't be read: {error.strerror or error}") from error

@@ -125,14 +125,14 @@ class TestSearchCache:
 
     @settings(deadline=None)
     @given(
-        st.lists(st.tuples(st.integers(0, 9), st.floats(0, 20))),
-        st.one_of(st.none(), st.floats(1, 50)),
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 20))),
+        st.one_of(st.none(), st.integers(1, 50)),
         st.integers(1, 8),
         st.sampled_from(["oldest", "lru"]),
-        st.floats(0, 60),
+        st.integers(0, 60),
     )
     def test_rows_and_load_are_the_same_table_later(
-        self, puts: list[tuple[int, float]], ttl: float | None, limit: int, policy: Any, later: float
+        self, puts: list[tuple[int, int]], ttl: int | None, limit: int, policy: Any, later: int
     ) -> None:
         one, now = Entries[int, float](limit, policy, ttl), 0.0
         for key, passed in puts:
