@@ -20,8 +20,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[2] / "src")]
-
 from beamish import store
 
 CLIENTS = 6
@@ -157,9 +155,8 @@ def main(path: str, durability: store.sqlite.Durability, rounds: int, seed: int)
             acknowledged += len(told)
             first, told = (number + 1) * A_ROUND, []
     asyncio.run(at_the_end(path, len(looker.seen)))
-    print(
-        f"{rounds} kills; {acknowledged} acknowledged, all there; {len(looker.seen) - acknowledged} more were there whole, {looker.position} events"
-    )
+    more = len(looker.seen) - acknowledged
+    print(f"{rounds} kills; {acknowledged} acknowledged, all there; {more} more were there whole; {looker.position} events")
 
 
 if __name__ == "__main__":

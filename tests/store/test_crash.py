@@ -21,7 +21,8 @@ pytestmark = [
 @pytest.mark.parametrize(("durability", "rounds"), [("full", 200), ("normal", 40)])
 def test_a_writer_that_is_killed_at_random_moments(tmp_path: Path, durability: str, rounds: int) -> None:
     command = [sys.executable, str(WRITER), str(tmp_path / "shop.db"), durability, str(rounds), "7"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(WRITER.parents[2] / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{rounds} kills" in done.stdout
     print(done.stdout)

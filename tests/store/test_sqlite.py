@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storing import SHOP, TABLES, Account, Counter, Tag, fill, open_shop
 
 from beamish import StartError, store
 from beamish.store import CannotOpen, Damaged, Locked, NotAStore, SQLite, Store, StoreFailed, WrongSchema
 from beamish.testing import Kit
+from storing import SHOP, TABLES, Account, Counter, Tag, fill, open_shop
 
 
 async def refused(engine: SQLite) -> BaseException | None:
@@ -37,6 +37,19 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own, in memory; where one may be mounted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], capture_output=True, check=False)
 
 
 class TestOneOwner:
@@ -123,20 +136,10 @@ class TestBadFiles:
         assert isinstance(await refused(SQLite(tmp_path / "shop.db")), CannotOpen)
 
     async def test_a_folder_without_the_right_to_write(self, tmp_path: Path) -> None:
-        folder = tmp_path / "readonly"
-        folder.mkdir()
-        if os.geteuid() == 0:  # for whom rights do not count: another file system, then
-            if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
-                pytest.skip("root may write everywhere, and nothing can be mounted here")
-        else:
-            folder.chmod(0o555)
-        try:
+        with mounted(tmp_path / "readonly", "ro") as folder:  # root may write everywhere else
             error = await refused(SQLite(folder / "shop.db"))
             assert isinstance(error, CannotOpen)
             assert "nothing can be written beside it" in str(error)
-        finally:
-            subprocess.run(["umount", str(folder)], capture_output=True, check=False)
-            folder.chmod(0o755)
 
     @pytest.mark.parametrize("options", [{"durability": "off"}, {"cache": 0}, {"cache": True}])
     def test_options_that_make_no_sense(self, options: dict[str, Any]) -> None:
@@ -195,14 +198,7 @@ class TestFullDisk:
             assert await shop.dirty_read(Account, 1) in (Account(1, "a", 1), Account(1, "a", 2))
 
     async def test_a_small_disk(self, tmp_path: Path) -> None:
-        folder = tmp_path / "small"
-        folder.mkdir()
-        if (
-            shutil.which("mount") is None
-            or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False).returncode
-        ):
-            pytest.skip("nothing can be mounted here")
-        try:
+        with mounted(tmp_path / "small", "size=1m") as folder:
             async with open_shop(SQLite(folder / "shop.db")) as shop:
                 done = 0
                 with pytest.raises(StoreFailed, match="full"):
@@ -215,8 +211,6 @@ class TestFullDisk:
                 await shop.backup(tmp_path / "backup")
             async with open_shop(SQLite(tmp_path / "large.db")) as shop:
                 assert await shop.restore(tmp_path / "backup") == done
-        finally:
-            subprocess.run(["umount", str(folder)], capture_output=True, check=False)
 
 
 async def _three(tx: store.Transaction, n: int) -> None:

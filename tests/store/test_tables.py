@@ -55,7 +55,7 @@ def test_a_record_is_a_frozen_dataclass_made_by_place() -> None:
         store.record(key="id")(Loose)
     with pytest.raises(TypeError, match="frozen dataclass"):
         store.record(key="id")(int)
-    with pytest.raises(TypeError, match="by place. Not so: made"):
+    with pytest.raises(TypeError, match=r"by place\. Not so: made"):
         store.record(key="id")(Odd)
 
 
