@@ -18,7 +18,6 @@ import sqlite3
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from beamish import store
 

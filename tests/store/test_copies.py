@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from storing import Account, Counter, Kind, Tag, fill, open_shop
 
 from beamish.store import BadRecord, Engine, NoTable, StoreClosed, Transaction
+from storing import Account, Counter, Kind, Tag, fill, open_shop
 
 Make = Callable[[], Engine]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from storing import SHOP, TABLES, Account, Counter, Kind, Tag, Thing, fill, open_shop
 
 from beamish import KILL, StartError, exit, store, supervise
 from beamish.store import CommitUnknown, Engine, StoreClosed, WrongSchema, table_of
+from storing import SHOP, TABLES, Account, Counter, Kind, Tag, Thing, fill, open_shop
 
 Make = Callable[[], Engine]
 THING = Thing(b"\0", 1, float("inf"), "ä", True, b"\xff", (1, b"x"), {1: [2]})

@@ -9,9 +9,9 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from storing import Counter, fill, open_shop
 
 from beamish.store import Conflict, Engine, Store
+from storing import Counter, fill, open_shop
 
 Make = Callable[[], Engine]
 NAMES = "abc"

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from storing import ENGINES, SHOP, Account, Counter, Kind, Tag
 
 from beamish.store import Aborted, Event, Store, Subscription, Transaction
 from beamish.testing import World
+from storing import ENGINES, SHOP, Account, Counter, Kind, Tag
 
 T = TypeVar("T")
 

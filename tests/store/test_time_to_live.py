@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storing import Session, fill, open_shop
-
 from beamish.store import Engine
 from beamish.testing import ManualClock
+from storing import Session, fill, open_shop
 
 Make = Callable[[], Engine]
 
