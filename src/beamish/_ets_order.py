@@ -23,7 +23,7 @@ from beamish.errors import short
 LOAD = 800
 
 #: What Python itself compares as wanted: a table that has keys of one of these groups only needs no other sort keys.
-_NATIVE: dict[type, int] = {int: 1, float: 1, bool: 1, str: 2, bytes: 3}
+NATIVE: dict[type, int] = {int: 1, float: 1, bool: 1, str: 2, bytes: 3}
 _MIXED, _UNKNOWN = 0, -1
 #: Of these, comparing never raises.
 _SAFE = {type(None): 0, int: 1, float: 1, bool: 1, str: 2, bytes: 3}
@@ -104,7 +104,7 @@ class SortedKeys:
     threads at once.
     """
 
-    __slots__ = ("_chunks", "_group", "_highest", "_pending", "_size")
+    __slots__ = ("_chunks", "_highest", "_size", "group", "pending")
 
     def __init__(self) -> None:
         self.clear()
@@ -112,40 +112,40 @@ class SortedKeys:
     def clear(self) -> None:
         self._chunks: list[list[Any]] = []
         self._highest: list[Any] = []  # of each chunk
-        self._pending: dict[Any, Any] = {}  # key → what stands for it in a chunk
+        self.pending: dict[Any, Any] = {}  # key → what stands for it in a chunk
         self._size = 0  # of the chunks
-        self._group = _UNKNOWN
+        self.group = _UNKNOWN
 
     def __len__(self) -> int:
-        return self._size + len(self._pending)
+        return self._size + len(self.pending)
 
     # -- changes
 
     def add(self, key: object) -> None:
         """A key that is not there. TypeError, and nothing is changed, when it has no place in the order."""
-        if _NATIVE.get(type(key)) == self._group and key == key:
-            self._pending[key] = key
+        if NATIVE.get(type(key)) == self.group and key == key:
+            self.pending[key] = key
         else:
             self._add(key)
 
     def _add(self, key: object) -> None:
         first = rank(key)
-        group = _NATIVE.get(type(key), _MIXED)
-        if self._group == _UNKNOWN:
-            self._group = group
-        elif self._group != group:
+        group = NATIVE.get(type(key), _MIXED)
+        if self.group == _UNKNOWN:
+            self.group = group
+        elif self.group != group:
             self._mix()
-        if self._group != _MIXED:
-            self._pending[key] = key
+        if self.group != _MIXED:
+            self.pending[key] = key
         elif _safe(key):
-            self._pending[key] = (*first, key)
+            self.pending[key] = (*first, key)
         else:
             self._settle()
             self._insort((*first, key))  # now, since a comparison that fails is to fail here
 
     def discard(self, key: Any) -> None:
         """A key that is there."""
-        if self._pending.pop(key, self) is not self:
+        if self.pending.pop(key, self) is not self:
             return
         number, index = self._locate(key, bisect_left)
         chunk = self._chunks[number]
@@ -154,7 +154,7 @@ class SortedKeys:
         if not chunk:
             del self._chunks[number], self._highest[number]
             if not self:
-                self._group = _UNKNOWN
+                self.group = _UNKNOWN
         elif len(chunk) < LOAD // 4 and len(self._chunks) > 1:
             self._join(max(number - 1, 0))
         else:
@@ -204,31 +204,31 @@ class SortedKeys:
 
     def _place(self, key: object) -> Any:
         """What to compare what is in the chunks with."""
-        if _NATIVE.get(type(key)) == self._group and key == key:
+        if NATIVE.get(type(key)) == self.group and key == key:
             return key
         first = rank(key)
-        if self._group == _MIXED:
+        if self.group == _MIXED:
             return (*first, key)
-        return first[1] if first[0] == self._group else _Beyond(up=first[0] > self._group)
+        return first[1] if first[0] == self.group else _Beyond(up=first[0] > self.group)
 
     def _keys(self, entries: list[Any]) -> list[Any]:
-        return entries if self._group != _MIXED else [entry[-1] for entry in entries]
+        return entries if self.group != _MIXED else [entry[-1] for entry in entries]
 
     # -- how it is kept
 
     def _mix(self) -> None:
         """From now on there are keys of several groups."""
-        if self._group != _MIXED:
-            self._group = _MIXED
+        if self.group != _MIXED:
+            self.group = _MIXED
             self._chunks = [[(*rank(key), key) for key in chunk] for chunk in self._chunks]
             self._highest = [chunk[-1] for chunk in self._chunks]
-            self._pending = {key: (*rank(key), key) for key in self._pending}
+            self.pending = {key: (*rank(key), key) for key in self.pending}
 
     def _settle(self) -> None:
         """Put the keys that wait into their places: one by one, or all together when that is less work."""
-        if not self._pending:
+        if not self.pending:
             return
-        new = sorted(self._pending.values())
+        new = sorted(self.pending.values())
         if len(new) * 16 < self._size:
             for entry in new:
                 self._insort(entry)
@@ -238,7 +238,7 @@ class SortedKeys:
             self._chunks = [entries[start : start + LOAD] for start in range(0, len(entries), LOAD)]
             self._highest = [chunk[-1] for chunk in self._chunks]
             self._size = len(entries)
-        self._pending = {}
+        self.pending = {}
 
     def _insort(self, entry: Any) -> None:
         number = bisect_left(self._highest, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from beamish._ets_order import SortedKeys
+from beamish._ets_order import NATIVE, SortedKeys
 from beamish._ets_values import content
 
 _ABSENT: Any = object()
@@ -149,10 +149,15 @@ class OrderedRows(Rows):
         super().__init__()
         self.order = SortedKeys()
 
-    def put(self, key: Any, value: Stored) -> None:
-        if key not in self.data:
-            self.order.add(key)
-        self.data[key] = value
+    def put(self, key: object, value: Stored) -> None:
+        data = self.data
+        if key not in data:
+            order = self.order
+            if NATIVE.get(type(key)) == order.group and key == key:  # `add`, written out
+                order.pending[key] = key
+            else:
+                order.add(key)
+        data[key] = value
 
     def put_all(self, pairs: list[tuple[Any, Stored]]) -> None:
         new = [key for key in dict(pairs) if key not in self.data]

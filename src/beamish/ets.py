@@ -192,11 +192,14 @@ class Table(Traversed[K, V], Generic[K, V]):
         """
         self._one_value("update_counter")
         if at is threshold is set_to is None and type(incr) is int:  # the plain counter, in a quarter of the time
-            with self._lock:
+            self._lock.acquire()
+            try:
                 number = self._data.get(key)
                 if type(number) is int:
                     self._data[key] = number = number + incr
                     return number
+            finally:
+                self._lock.release()
         steps = steps_of(incr, at, threshold, set_to)
         with self._lock:
             stored = self._data.get(key, _NOTHING)
