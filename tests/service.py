@@ -79,8 +79,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(*arguments: str, cache: Path, **variables: str) -> Generator[Service]:
-    """The service, until the end of the block; then it must have ended, or end, with 0."""
+def serving(*arguments: str, cache: Path, code: int = 0, **variables: str) -> Generator[Service]:
+    """The service, until the end of the block; then it must have ended, or end, with `code`."""
     whole = command("--cache-dir", str(cache), *arguments)
     process = subprocess.Popen(whole, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -93,7 +93,7 @@ def serving(*arguments: str, cache: Path, **variables: str) -> Generator[Service
             yield service
         if process.poll() is None:
             process.terminate()
-        assert process.wait(STOP) == 0, service.log
+        assert process.wait(STOP) == code, service.log
     finally:
         if process.poll() is None:
             process.kill()

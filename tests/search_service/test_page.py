@@ -57,7 +57,12 @@ class TestThePage:
         page.wait(lambda: "50 % hits" in page.text("#cache-note") or "50.0 % hits" in page.text("#cache-note"))
         assert page.text("#limiter").split("\n")[:2] == ["you have left", "10"]
         names = page.run("return [...document.querySelectorAll('#tree .name')].map((one) => one.textContent)")
-        assert names == ["search_service", "observer", "search_cache", "rate_limiter", "engine", "searches", "index", "http"]
+        assert names == [
+            "search_service", "observer", "search_cache", "rate_limiter", "log", "store", "query_log", "engine", "searches", "index",
+            "http",
+        ]  # fmt: skip
+        page.wait(lambda: "zebra" in page.text("#popular") and "2" in page.text("#popular"))
+        assert page.text("#log-note") == "2 searches in the log"
 
         pid = page.text("[data-name=search_cache] .pid")
         page.click("[data-crash=search_cache]")

@@ -46,6 +46,14 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--cache-size", type=int, default=1000, metavar="N", help="answers to keep")
     add("--cache-ttl", type=float, default=300.0, metavar="SECONDS", help="how long to keep them")
     add("--cache-dir", type=Path, metavar="DIR", help="where the index is kept; your cache folder unless told")
+    add(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="where cached answers and the query log outlive a restart; one for each port unless told",
+    )
+    add("--snapshot-every", type=float, default=10.0, metavar="SECONDS", help="how often the cached answers are saved")
+    add.switch("--no-state", help="begin with an empty cache and query log, and save neither")
     add("--look-every", type=float, default=60.0, metavar="SECONDS", help="how often to look whether the documents have changed")
     add("--at-once", type=int, default=4, metavar="N", help="searches that run at the same time")
     add("--queue", type=int, default=100, metavar="N", help="searches that may wait; the next one is answered 503")
@@ -99,11 +107,13 @@ def _serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     limit, per = options.rate
     names = (
-        "host port documents upstream upstream_timeout cache_size cache_ttl cache_dir look_every at_once queue grace "
-        "forwarded_allow_ips chaos"
+        "host port documents upstream upstream_timeout cache_size cache_ttl cache_dir state_dir snapshot_every look_every at_once queue "
+        "grace forwarded_allow_ips chaos"
     )
     try:
-        settings = Settings(rate=limit, per=per, **{name: getattr(options, name) for name in names.split()})
+        settings = Settings(
+            rate=limit, per=per, keep_state=not options.no_state, **{name: getattr(options, name) for name in names.split()}
+        )
     except ValueError as error:
         parser.error(str(error))
     try:

@@ -39,6 +39,7 @@ from .engine import Key, Refusal
 from .http_server import Door, HttpServer
 from .index_keeper import IndexKeeper
 from .observer import Node, Observer, tree
+from .query_log import QueryLog
 from .searches import Cache, Searches
 from .settings import DEFAULT_RESULTS, MAX_QUERY, MAX_RESULTS, Settings
 
@@ -79,6 +80,7 @@ class Parts:
     limiter: RateLimiter
     searches: Searches
     index: IndexKeeper | None
+    log: QueryLog
 
 
 class BadQuery(Exception):
@@ -114,6 +116,7 @@ class SearchEndpoint:
         self._limiter = parts.limiter
         self._cache = parts.cache
         self._searches = parts.searches.with_timeout(SEARCH_WAITS)
+        self._log = parts.log
         self._per = settings.per
         self._traffic = traffic
         self._policy = (b"ratelimit-policy", f'"default";q={settings.rate};w={ceil(settings.per)}'.encode())
@@ -141,18 +144,21 @@ class SearchEndpoint:
             await send_problem(scope, send, 400, str(key), [self._policy, (b"ratelimit", rate)])
             return
         found = await self._cache.fetch(key)
-        tail = b',"cached":true,"seconds":%.6f}'
+        tail = HIT
         if found is None:
             answer = await self._searches.search(key)
             if isinstance(answer, Refusal):
                 self._traffic.failed += 1
+                self._log.asked(key, "failed", perf_counter() - begin)
                 await self._refuse(scope, send, answer, rate)
                 return
-            found, tail = answer, b',"cached":false,"seconds":%.6f}'
+            found, tail = answer, MISS
             self._traffic.misses += 1
         else:
             self._traffic.hits += 1
-        body = found + tail % (perf_counter() - begin)
+        seconds = perf_counter() - begin
+        self._log.asked(key, "hit" if tail is HIT else "miss", seconds)
+        body = found + tail % seconds
         headers = [_JSON, (b"content-length", b"%d" % len(body)), self._policy, (b"ratelimit", rate), _NO_STORE]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -162,6 +168,7 @@ class SearchEndpoint:
         await send_problem(scope, send, refusal.status, refusal.detail, headers)
 
 
+HIT, MISS = b',"cached":true,"seconds":%.6f}', b',"cached":false,"seconds":%.6f}'
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -269,6 +276,7 @@ class Pages:
         parts = self._parts
         named: dict[str, Any] = {
             "observer": parts.observer, "search_cache": parts.cache, "rate_limiter": parts.limiter, "searches": parts.searches,
+            "query_log": parts.log,
         }  # fmt: skip
         if parts.index is not None:
             named["index"] = parts.index
@@ -289,6 +297,7 @@ class Pages:
                 "denied": traffic.denied, "you": None if you is None else {"remaining": you.remaining, "reset_after": you.reset_after},
             },
             "searches": _plain(await _or_none(parts.searches.status())),
+            "log": _plain(await _or_none(parts.log.status())),
             "index": None if parts.index is None else _plain(await _or_none(parts.index.status())),
             "tree": asdict(await _or_none(tree(parts.top, parts.observer)) or Node("search_service", "supervisor", None, "busy", 0, None)),
             "restarts": [asdict(one) for one in (await _or_none(_last(parts.observer)) or [])],

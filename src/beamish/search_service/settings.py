@@ -25,6 +25,11 @@ class Settings:
     """The URL of another search service, instead of documents."""
     upstream_timeout: float = 10.0
     cache_dir: Path | None = None
+    state_dir: Path | None = None
+    """Where the cache's snapshot and the query log are kept."""
+    keep_state: bool = True
+    """Whether they outlive the program."""
+    snapshot_every: float = 10.0
     cache_size: int = 1000
     cache_ttl: float | None = 300.0
     rate: int = 120
@@ -43,10 +48,12 @@ class Settings:
             raise ValueError("--documents and --upstream exclude each other: the service searches in one or asks the other")
         if self.upstream is not None:
             check_template(self.upstream)
+        if self.state_dir is not None and not self.keep_state:
+            raise ValueError("--state-dir and --no-state exclude each other")
         for name in ("cache_size", "rate", "at_once", "queue"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be 1 or more. Got: {getattr(self, name)}")
-        for name in ("per", "look_every", "upstream_timeout"):
+        for name in ("per", "look_every", "upstream_timeout", "snapshot_every"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is seconds, more than 0. Got: {getattr(self, name)}")
         if self.cache_ttl is not None and not self.cache_ttl > 0:

@@ -151,11 +151,28 @@ function show(stats) {
   if (building) share("index-meter", building[0] / Math.max(1, building[1]));
   if (searches) figures("searches", [["running", searches.running], ["waiting", searches.waiting], ["done", searches.done], ["joined", searches.joined]]);
 
+  if (stats.log) showPopular(stats.log);
+
   const top = node(stats.tree, stats.chaos);
   if ($("tree").firstElementChild !== top) $("tree").replaceChildren(top);
   $("tree-note").textContent = stats.restarts.length ? "" : "no restarts";
   $("restarts").replaceChildren(...stats.restarts.slice(-4).reverse().map(({ name, reason, at }) =>
     element("li", {}, `${new Date(at * 1000).toLocaleTimeString("en-GB")} restarted `, element("b", {}, name), ` after ${reason}`)));
+}
+
+function showPopular({ written, popular }) {
+  $("log-note").textContent = `${number.format(written)} searches in the log`;
+  const list = $("popular");
+  while (list.children.length < popular.length) {
+    const button = element("button", { type: "button" });
+    button.addEventListener("click", () => ask(button.textContent));
+    list.append(element("li", {}, button, element("span")));
+  }
+  popular.forEach(([query, count], at) => {
+    const [button, times] = list.children[at].children;
+    if (button.textContent !== query) button.textContent = query;
+    times.textContent = number.format(count);
+  });
 }
 
 // The rows stay and only their texts change: a button that is replaced while it is pressed is never clicked.
