@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from beamish._runtime.node import here
 from beamish._task_blocking import default_threads
 from beamish.store._events import encode_events
-from beamish.store._postgres_errors import UNKNOWN, failure
+from beamish.store._postgres_errors import UNKNOWN, failure, said
 from beamish.store._postgres_pool import pause
 from beamish.store._postgres_schema import BEGIN as BEGIN_PLAIN, COMMIT
 from beamish.store._postgres_sql import Sql, number, numbers
@@ -24,7 +24,7 @@ from beamish.store._postgres_wire import Gone, Refused, Request, Slow, Statement
 from beamish.store._query import Query
 from beamish.store._table import Table
 from beamish.store.engine import Change, Writes
-from beamish.store.errors import Conflict, StoreFailed, TransactionOver
+from beamish.store.errors import Conflict, StoreError, StoreFailed, TransactionOver
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -85,12 +85,13 @@ class Outbox:
 class Transaction:
     """See `EngineTransaction`."""
 
-    __slots__ = ("_attempt", "_opening", "_over", "_turn", "_wire", "committing", "doom")
+    __slots__ = ("_attempt", "_failed", "_opening", "_over", "_turn", "_wire", "committing", "doom")
 
     def __init__(self, opening: Opening, attempt: int = 1) -> None:
         self._opening = opening
         self._attempt = attempt
         self._turn = False
+        self._failed: StoreError | None = None
         self._wire: Wire | None = None
         self._over = False
         self.doom: str | None = None
@@ -116,7 +117,8 @@ class Transaction:
         except (Refused, Gone) as error:
             self._end()
             self._opening.pool.check()
-            raise failure(error) from None
+            self._failed = failure(error)
+            raise self._failed from None
         self._check()
         return answer
 
@@ -205,6 +207,8 @@ class Transaction:
             self._end()
             raise Conflict(f"the transaction can't commit any more: {self.doom}. Run it again")
         self._opening.pool.check()
+        if self._failed is not None:  # whoever caught the error can't go on all the same
+            raise type(self._failed)(str(self._failed))
         if self._over:
             raise TransactionOver("this transaction is over; use its tx inside of its block or function only")
 
@@ -236,7 +240,7 @@ class DirtyTransaction:
                 return (await (await self._opening.pool.shared()).send((request,)))[0]
         except (Refused, Gone) as error:
             self._opening.pool.check()
-            raise StoreFailed(f"nothing was read: {error}") from None
+            raise StoreFailed(f"nothing was read: {said(error)}") from None
 
     async def commit(self, writes: Writes, changes: Sequence[Change]) -> None:
         assert not writes
