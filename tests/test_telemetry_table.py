@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import beamish
-from beamish import Answer, Begin, GenServer, Next, StateMachine, Watchdog, _watchdog, call, cast, telemetry
+from beamish import Answer, Begin, GenServer, Next, StateMachine, Watchdog, _watchdog, call, cast, store, telemetry
 from beamish.servers import RateLimiter, SearchCache
 from beamish.testing import ManualClock, World, capture_crashes, settle
 from capturing import events
@@ -279,6 +279,21 @@ async def a_request(world: World) -> None:
     limiter = await world.start_supervised(RateLimiter("rate_limiter").child_spec())
     await limiter.track("ann")
     await world.clock.advance(61.0)
+
+
+@store.record(key="id")
+@dataclass(frozen=True)
+class Thing:
+    id: int
+
+
+@provokes("beamish.store.transaction")
+async def a_transaction(world: World) -> None:
+    shop = await store.Store("shop").start_link(engine=store.Memory(), tables=[Thing])
+    async with shop.transaction() as tx:
+        tx.write(Thing(1))
+    await shop.dirty_write(Thing(2))
+    await shop.stop()
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.event)

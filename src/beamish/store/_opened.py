@@ -81,7 +81,10 @@ class Opened:
     # -- transactions
 
     def begin(self, attempt: int = 1) -> Transaction:
-        return Transaction(self, self.engine.begin(attempt=attempt))
+        tx = Transaction(self, self.engine.begin(attempt=attempt))
+        if TRANSACTION.handlers:
+            tx.began = monotonic()
+        return tx
 
     def dirty(self) -> Transaction:
         """For reads outside of any transaction."""
@@ -96,24 +99,25 @@ class Opened:
                 await tx._commit()  # pyright: ignore[reportPrivateUsage]
             except Conflict as error:
                 await tx._abort()  # pyright: ignore[reportPrivateUsage]
-                self.told("conflict", attempt)
+                self.told(tx, "conflict", attempt)
                 if attempt == ATTEMPTS:
                     why = "and another transaction was quicker each time. Is it long, or what it reads much used?"
                     raise Conflict(f"{short(fn)} was run {attempt} times, {why}") from error
             except BaseException:
                 await tx._abort()  # pyright: ignore[reportPrivateUsage]
-                self.told("abort", attempt)
+                self.told(tx, "abort", attempt)
                 raise
             else:
                 if TRANSACTION.handlers:
-                    self.told("commit", attempt)
+                    self.told(tx, "commit", attempt)
                 return value
             await asyncio.sleep(0)
         raise AssertionError("the last attempt returns or raises")
 
-    def told(self, outcome: str, attempt: int = 1) -> None:
+    def told(self, tx: Transaction, outcome: str, attempt: int = 1) -> None:
         if TRANSACTION.handlers:
-            TRANSACTION.execute({"attempt": attempt}, {"store": self.server, "outcome": outcome})
+            duration = 0.0 if tx.began is None else monotonic() - tx.began
+            TRANSACTION.execute({"duration": duration, "attempt": attempt}, {"store": self.server, "outcome": outcome})
 
     # -- events
 

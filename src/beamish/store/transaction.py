@@ -58,7 +58,7 @@ class Transaction:
     one task at a time.
     """
 
-    __slots__ = ("_engine", "_opened", "_over", "_undo", "_writes")
+    __slots__ = ("_engine", "_opened", "_over", "_undo", "_writes", "began")
 
     def __init__(self, opened: Opened, engine: EngineTransaction) -> None:
         self._opened = opened
@@ -66,6 +66,7 @@ class Transaction:
         self._writes: dict[Table[Any], dict[Any, Write | Edit[Any]]] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] | None = None
         self._over = False
+        self.began: float | None = None  # when somebody wants to know how long it takes
 
     # -- reading
 
@@ -328,5 +329,5 @@ class Block:
             raise
         finally:
             await tx._abort()  # pyright: ignore[reportPrivateUsage]
-            tx._opened.told(outcome)  # pyright: ignore[reportPrivateUsage]
+            tx._opened.told(tx, outcome)  # pyright: ignore[reportPrivateUsage]
         return False
