@@ -41,8 +41,8 @@ class NoTerm(BeamishError, KeyError):
 @overload
 def get(key: Hashable, /) -> Any: ...
 @overload
-def get(key: Hashable, default: T, /) -> Any | T: ...
-def get(key: Any, default: Any = _NOTHING, /) -> Any:
+def get(key: Hashable, /, default: T) -> Any | T: ...
+def get(key: Any, /, default: Any = _NOTHING) -> Any:
     """What was put under `key`, the object itself; else `default`. Raises NoTerm (a KeyError) where there is neither."""
     try:
         return _terms[key]
