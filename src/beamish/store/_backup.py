@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from beamish.store._events import from_json, to_json
 from beamish.store._schema import Schema, reader
@@ -118,10 +118,13 @@ class Reader:
             if schema.name in tables:
                 readers[number] = tables[schema.name], reader(schema, tables[schema.name])
         for line in self.file:
-            found: Any = from_json(line.decode())
-            if type(found) is list and found[0] in readers:
-                table, read = readers[found[0]]
-                yield table, [read(row) for row in found[1]]
+            found = from_json(line.decode())
+            if isinstance(found, dict):
+                continue  # the first line, and the last
+            number, rows = cast("tuple[int, list[Row]]", found)
+            if number in readers:
+                table, read = readers[number]
+                yield table, [read(row) for row in rows]
 
 
 async def in_thread(reader: Reader, tables: dict[str, Table[Any]], run: Callable[..., Any]) -> AsyncIterator[tuple[Table[Any], list[Any]]]:

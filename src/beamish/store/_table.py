@@ -153,7 +153,7 @@ class Table(Generic[R]):
             if field.type is bool or (field.type is float and type(value) is not float):
                 columns[place] = field.type(value)
             elif field.type is None:
-                columns[place] = codec.decode(value)
+                columns[place] = codec.decode(cast(bytes, value))
         return self.cls(*columns)
 
     def own(self, record: R) -> R:
@@ -167,7 +167,7 @@ class Table(Generic[R]):
 
     def check_key(self, key: Any) -> Any:
         """The key, if it may be one."""
-        kind: Any = type(key)
+        kind: Any = type(key)  # pyright: ignore[reportUnknownVariableType]
         if kind is self._key_type and ((kind is int and _is_int(key)) or (kind is str and _is_text(key))):
             return key
         self._check_value(self.key, key, "key")

@@ -64,7 +64,7 @@ class Worker(Executor):
             except BaseException as raised:
                 error = raised
             if isinstance(then, Future):
-                future: Future[Any] = then
+                future: Future[Any] = then  # pyright: ignore[reportUnknownVariableType]
                 if error is None:
                     future.set_result(value)
                 else:

@@ -43,8 +43,8 @@ class Edit(Generic[R]):
 
 
 # What NamedTuple's own constructors do, in a third of the time.
-_write: Callable[[tuple[Any, Any]], Write] = partial(tuple.__new__, Write)
-_change: Callable[[tuple[Op, Table[Any], Any, Any, Row | None]], Change] = partial(tuple.__new__, Change)
+_write: Callable[[tuple[Any, Any]], Write] = partial(tuple.__new__, Write)  # pyright: ignore[reportUnknownMemberType]
+_change: Callable[[tuple[Op, Table[Any], Any, Any, Row | None]], Change] = partial(tuple.__new__, Change)  # pyright: ignore[reportUnknownMemberType]
 
 _CLEARED: Edit[Any] = Edit(cleared=True)
 _NO_EDIT: Edit[Any] = Edit()
@@ -150,7 +150,7 @@ class Transaction:
         Waits in the transaction until its commit; in a bag it then counts as a read of the key, too. BadRecord for a value that does not
         fit its field; NoTable.
         """
-        kind: type[Any] = type(record)
+        kind: type[Any] = type(record)  # pyright: ignore[reportUnknownVariableType]
         table = self._opened.table(kind)
         if not table.plain:
             record = self._opened.stamped(table, table.own(record))
@@ -168,7 +168,7 @@ class Transaction:
 
     def delete_record(self, record: Any) -> None:
         """Take this one record out of a bag, if it is there."""
-        kind: type[Any] = type(record)
+        kind: type[Any] = type(record)  # pyright: ignore[reportUnknownVariableType]
         table = self._opened.table(kind)
         if not table.bag:
             raise BadRecord(f"{table.name} is no bag, it has one record for a key: delete({table.cls.__name__}, key)")
