@@ -412,6 +412,15 @@ class TestFromKeyToKey:
             table.next("a")
 
     @every_kind
+    async def test_in_a_fixed_block_all_may_go_and_others_come(self, kind: Any) -> None:
+        table = filled(kind, *((n, n) for n in range(10)))
+        with table.fixed():
+            table.delete_all_objects()
+            assert (table.next(5), table.first(), len(table)) == (None, None, 0)
+            table.insert(7, 7)
+            assert (table.next(5), table.prev(9), table.first()) == (7, 7, 7)
+
+    @every_kind
     async def test_new_keys_are_found_from_the_beginning(self, kind: Any) -> None:
         table = filled(kind, (1, 1))
         assert (table.first(), table.next(1)) == (1, None)
@@ -616,6 +625,11 @@ class TestOptions:
         with pytest.raises(ValueError, match=rf"{next(iter(options))} is one of .* Got: "):
             Table[int, int](**options)
         assert ets.tables() == []
+
+    async def test_without_any(self) -> None:
+        info = Table[int, int]().info()
+        assert info is not None
+        assert (info.name, info.kind, info.access, info.values, info.heir, info.size) == (None, "set", "protected", "copied", None, 0)
 
     async def test_info(self) -> None:
         table = Table[int, int]("t", kind="bag", access="public", values="immutable")

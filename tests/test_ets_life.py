@@ -329,6 +329,21 @@ class TestTheOwnersEnd:
         with pytest.raises(NoTable):
             table.lookup("k")
 
+    async def test_an_owner_of_many_tables(self) -> None:
+        me = current()
+
+        async def run() -> None:
+            made = [filled(name=f"t{n}", heir=me if n % 100 == 0 else None) for n in range(1000)]
+            made[1].delete_table()
+            await forever()
+
+        pid = spawn(run)
+        await settle()
+        assert len(ets.tables()) == 999
+        exit(pid, KILL)
+        assert [table.name for table in ets.tables()] == [f"t{n}" for n in range(0, 1000, 100)]
+        assert {(await receive(Transfer)).owner for _ in range(10)} == {pid}
+
     async def test_many_rows_are_let_go_of_in_slices(self) -> None:
         class Row:
             pass
@@ -458,6 +473,17 @@ class TestGiveAway:
         exit(receiver, KILL)
         assert table.info() is None
         assert me is current()
+
+    async def test_pages_go_on_for_those_who_may_read(self) -> None:
+        protected, private = filled(), filled(access="private")
+        pages = [protected.select(limit=1), private.select(limit=1)]
+        other = spawn(forever)
+        for table in (protected, private):
+            table.give_away(other)
+        assert pages[0].next() == [("p", (0,))]
+        with pytest.raises(NoAccess):
+            pages[1].next()
+        exit(other, KILL)
 
     async def test_it_goes_with_the_new_owner_and_not_with_the_old(self) -> None:
         me = current()

@@ -29,6 +29,7 @@ SUITES = {
     "OTP supervisor_SUITE": 99,
     "OTP proc_lib_SUITE": 17,
     "OTP sys_SUITE": 7,
+    "OTP ets_SUITE": 159,
     "telemetry_SUITE": 23,
 }
 

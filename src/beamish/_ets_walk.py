@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar, get_args, overload
 
 from beamish._ets_life import Owned
@@ -191,7 +192,7 @@ class Traversed(Owned[K, V], Generic[K, V]):
         if limit is not None and (not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"limit is an int, 1 or more. Got: {short(limit)}")
         found = self._found(where, give, self._scan(low, high, inclusive, reverse=reverse))
-        return list(found) if limit is None else Page(found, limit)
+        return list(found) if limit is None else Page(found, limit, partial(self._may_read, "select"))
 
     def _found(
         self, where: Callable[[K, V], object] | None, give: Callable[[K, V], Any] | None, objects: Iterator[tuple[K, Any]]

@@ -128,18 +128,20 @@ class Page(list[T], Generic[T]):
         page = page.next()
     """
 
-    __slots__ = ("_following", "_limit", "_rest")
+    __slots__ = ("_check", "_following", "_limit", "_rest")
 
-    def __init__(self, rest: Iterator[T], limit: int) -> None:
+    def __init__(self, rest: Iterator[T], limit: int, check: Callable[[], object]) -> None:
         super().__init__(islice(rest, limit))
+        self._check = check
         self._rest = rest
         self._limit = limit
         self._following: Page[T] | None = None
 
     def next(self) -> Page[T]:
-        """The following page; asked twice, the same one. NoTable when the table is gone."""
+        """The following page; asked twice, the same one. NoTable when the table is gone, NoAccess when it is another's private one now."""
         if self._following is None:
-            self._following = Page(self._rest, self._limit)
+            self._check()
+            self._following = Page(self._rest, self._limit, self._check)
         return self._following
 
 
