@@ -31,11 +31,15 @@ class TableFile:
 
 
 def write(path: str | os.PathLike[str], codec: Codec, about: Any, objects: Iterable[tuple[Any, Any]]) -> int:
-    data = {
+    return save(Snapshot(path, keep=0, codec=codec), data_of(about, objects))
+
+
+def data_of(about: Any, objects: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+    """What a file holds of a table, of which this is the `info`, with these keys and stored values."""
+    return {
         "what": _WHAT, "name": about.name, "kind": about.kind, "access": about.access, "values": about.values,
         "objects": [(key, content(stored)) for key, stored in objects],
     }  # fmt: skip
-    return save(Snapshot(path, keep=0, codec=codec), data)
 
 
 def read_file(path: str | os.PathLike[str], *, codec: Codec = "json") -> TableFile:
@@ -50,13 +54,14 @@ def read_file(path: str | os.PathLike[str], *, codec: Codec = "json") -> TableFi
     tell(asides, None)
     data: Any = found.data if found is not None else None
     why = "; ".join(aside.why for aside in asides) if found is None else f"its data is {short(data)}"
-    if found is None or not _is_table(data):
+    if found is None or not is_table(data):
         raise TableError(f"the file {os.fspath(path)} holds no table that to_file has written: {why}")
     objects = [(key, value) for key, value in data["objects"]]
     return TableFile(os.fspath(path), data["name"], data["kind"], data["access"], data["values"], found.saved_at, objects)
 
 
-def _is_table(data: Any) -> bool:
+def is_table(data: Any) -> bool:
+    """Whether that is what `data_of` gives."""
     return (
         is_a(data, dict)
         and data.get("what") == _WHAT

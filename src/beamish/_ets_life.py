@@ -54,8 +54,8 @@ class Owned(Generic[K, V]):
     """What every table has to do with processes. Its data is `_data`, the dict of `_rows`."""
 
     __slots__ = (
-        "__weakref__", "_access", "_alone", "_closed", "_closer", "_data", "_fixed", "_guard", "_heir", "_heir_data", "_kind", "_lock",
-        "_many", "_name", "_node", "_owner", "_rows", "_seal", "_values", "_writer",
+        "__weakref__", "_access", "_alone", "_closed", "_closer", "_data", "_fixed", "_guard", "_heir", "_heir_data", "_keeper", "_kind",
+        "_lock", "_many", "_name", "_node", "_owner", "_rows", "_seal", "_values", "_writer",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,7 @@ class Owned(Generic[K, V]):
         self._heir, self._heir_data = heir, heir_data
         self._fixed: int = 0
         self._closer: Callable[[], object] | None = None
+        self._keeper: Callable[[], object] | None = None  # of `snapshot.keep`: called when the table ends, while all is still there
         # A set that only its owner writes needs no lock: each change is one step of the interpreter. Taking one costs more than the rest.
         self._lock = RLock()
         self._alone = kind == "set" and access != "public"
@@ -146,6 +147,9 @@ class Owned(Generic[K, V]):
         tables = Tables.of(self._node)
         if tables.all.pop(self, self) is self:
             return
+        if self._keeper is not None:
+            self._keeper()
+            self._keeper = None
         if self._name is not None:
             del tables.names[self._name]
         self._writer = self._guard = _NOBODY

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,10 @@ from beamish import _watched
 from beamish._answers import CONTROL, UNCHANGED, Init
 from beamish._runtime.client import Client
 from beamish._runtime.extra import extra_of
-from beamish._runtime.node import Node
 from beamish._runtime.process import AT_REST, DEAD, EXITING, QUEUED, RUNNING, WATCHED, Entry
 from beamish._runtime.signals import ACK, SYSTEM, Exited, Mark
 from beamish._runtime.timers import Timer
-from beamish._snapshot_claim import Claim
+from beamish._snapshot_claim import Claim, threads
 from beamish.errors import Normal, Shutdown
 from beamish.snapshot import FAILED, LOADED, SAVED, Loaded, Snapshot, chunks_of, tell
 
@@ -78,7 +76,7 @@ class Keeper:
         self.unsaved = 0  # handled since the state was taken that is saved
         self.since = 0  # handled since the last attempt
         self.timer: Timer | None = None
-        self.saving: asyncio.Future[int] | None = None
+        self.saving: asyncio.Future[Any] | None = None
         self.asked = False  # a beat waits until an async handler is done
         self.leaving: object = None  # the reason of an exit signal, while the end is saved
         self.warned = False
@@ -176,7 +174,7 @@ class Keeper:
             self._failed(error, taken)
             return
         self._slow(perf_counter() - begin)
-        self.saving = future = self._thread(self.claim.save, chunks)
+        self.saving = future = self._thread(self.claim.save, lambda: chunks)
         future.add_done_callback(lambda done: self._saved(done, taken, begin), context=Context())
 
     def _chunks(self) -> Iterator[bytes]:
@@ -205,7 +203,7 @@ class Keeper:
                 self.process.label(), self.snapshot.path, seconds * 1000, how,
             )  # fmt: skip
 
-    def _saved(self, future: asyncio.Future[int], taken: int, begin: float) -> None:
+    def _saved(self, future: asyncio.Future[Any], taken: int, begin: float) -> None:
         self.saving = None
         if future.cancelled():
             error: BaseException | None = RuntimeError("the loop was ended before it was written")
@@ -268,7 +266,7 @@ class Keeper:
     def _thread(self, fn: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         node = self.process.node
         self.claim.begin()
-        return node.loop.run_in_executor(_threads(node), fn, *args)
+        return node.loop.run_in_executor(threads(node), fn, *args)
 
 
 def _hook(cls: Any, name: str) -> Callable[..., Any] | None:
@@ -280,15 +278,6 @@ def _hook(cls: Any, name: str) -> Callable[..., Any] | None:
 def _is_ours(error: BaseException) -> bool:
     """Whether its traceback says more than its text."""
     return not isinstance(error, (OSError, ValueError)) and type(error).__module__.partition(".")[0] != "beamish"
-
-
-def _threads(node: Node) -> ThreadPoolExecutor:
-    found: ThreadPoolExecutor | None = node.shelf.get(Keeper)
-    if found is None:
-        found = node.shelf[Keeper] = ThreadPoolExecutor(4, thread_name_prefix="beamish-snapshot")
-        made = found
-        node.at_end.append(lambda: made.shutdown(wait=False))
-    return found
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

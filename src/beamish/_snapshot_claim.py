@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from beamish._runtime.node import Node
 from beamish._snapshot_file import Aside, SnapshotInUse, lock
 from beamish.snapshot import Loaded, Snapshot, load_quietly, save_chunks
 
@@ -27,13 +29,14 @@ class Claim:
         self.snapshot = snapshot
         self.who = who
         self._key = os.path.realpath(snapshot.path)
-        self._busy = False  # a thread reads or writes
+        self._busy = 0  # threads that read or write, or are about to
         self._free = False  # given back; when no thread is busy any more it is so for others
         self._unlock: Any = None
 
     def begin(self) -> None:
         """On the loop, before `open` or `save` is run in a thread: from now on that is awaited."""
-        self._busy = True
+        with _changed:
+            self._busy += 1
 
     def open(self) -> tuple[Loaded | None, list[Aside]]:
         """Take the file and read it. Blocks. Raises SnapshotInUse when another server has it, and what `load` raises."""
@@ -54,10 +57,11 @@ class Claim:
         finally:
             self._done()
 
-    def save(self, chunks: Iterator[bytes]) -> int:
-        """Write one snapshot. Blocks."""
+    def save(self, chunks: Callable[[], Iterator[bytes] | None]) -> int | None:
+        """Write one snapshot, if there is something to write. Blocks. Returns its size."""
         try:
-            return save_chunks(self.snapshot, chunks)
+            found = chunks()
+            return None if found is None else save_chunks(self.snapshot, found)
         finally:
             self._done()
 
@@ -70,8 +74,8 @@ class Claim:
 
     def _done(self) -> None:
         with _changed:
-            self._busy = False
-            if self._free:
+            self._busy -= 1
+            if self._free and not self._busy:
                 self._give_up()
 
     def _give_up(self) -> None:
@@ -81,3 +85,13 @@ class Claim:
         if _claims.get(self._key) is self:
             del _claims[self._key]
         _changed.notify_all()
+
+
+def threads(node: Node) -> ThreadPoolExecutor:
+    """Those of a node that read and write snapshots."""
+    found: ThreadPoolExecutor | None = node.shelf.get(Claim)
+    if found is None:
+        found = node.shelf[Claim] = ThreadPoolExecutor(4, thread_name_prefix="beamish-snapshot")
+        made = found
+        node.at_end.append(lambda: made.shutdown(wait=False))
+    return found

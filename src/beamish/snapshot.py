@@ -33,7 +33,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from beamish import codec, telemetry
 from beamish._codec_types import check_migrations, migrated
@@ -47,6 +47,10 @@ from beamish._snapshot_file import (
     write,
 )
 from beamish.errors import short
+
+if TYPE_CHECKING:
+    from beamish._snapshot_table import TableKeeper
+    from beamish.ets import Table
 
 SAVED, FAILED = telemetry.event("beamish.snapshot.saved"), telemetry.event("beamish.snapshot.failed")
 LOADED, DAMAGED = telemetry.event("beamish.snapshot.loaded"), telemetry.event("beamish.snapshot.damaged")
@@ -129,6 +133,24 @@ def save_chunks(snapshot: Snapshot, chunks: Iterator[bytes]) -> int:
 
 def chunks_of(snapshot: Snapshot, data: Any) -> Iterator[bytes]:
     return codec.encode_chunks(data) if snapshot.codec == "json" else _pickled(data)
+
+
+async def keep(table: Table[Any, Any], snapshot: Snapshot | str | os.PathLike[str]) -> TableKeeper:
+    """Keep an ets.Table in a file: fill it with what was saved, and save it from now on.
+
+        prices = ets.Table[str, int]("prices")
+        await snapshot.keep(prices, "prices.snap")          # in an async init, say; then put in what is not there yet
+
+    It is saved `every` so many seconds, if it has changed, and when it ends: by `delete_table`, with the end of its owner (a clean
+    one; after a crash the last snapshot counts), or with the loop. It may change its owner. A save that fails is logged, told by
+    telemetry, and tried again. `changes` can't be counted here.
+
+    Returns what can `save()` it now and `stop()` to keep it. Raises SnapshotError as a start of a server would, NoAccess when this
+    process may not write to the table, and SnapshotError for a file that holds no table of this kind.
+    """
+    from beamish._snapshot_table import keep
+
+    return await keep(table, Snapshot.of(snapshot))
 
 
 def load(snapshot: Snapshot | str | os.PathLike[str]) -> Loaded | None:
