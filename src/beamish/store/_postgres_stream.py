@@ -13,6 +13,7 @@ in it, where all that notify would commit one after the other.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -68,7 +69,7 @@ class Stream:
         self.seen = 0  # the last position that was seen
         self.follower: Pid | None = None
         self.reader = EventReader(opening.tables, opening.schemas)
-        self._channel = f"beamish:{names.schema}"[:60]
+        self._channel = f"beamish {hashlib.blake2b(names.schema.encode(), digest_size=8).hexdigest()}"  # 63 bytes at most
         self._notify = Statement("SELECT pg_notify($1, '')", 1)(self._channel.encode())
         self._place = Statement(_place(names, "count > 0"))
         self.place_only = Statement(_place(names, "token = ANY($1::bytea[])"), 1)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
+
+if find_spec("psycopg") is None:
+    raise ImportError("beamish.store.postgres needs psycopg: pip install 'beamish[postgres]'")
 
 from beamish.errors import short
 from beamish.store._postgres_opening import Opening
@@ -23,7 +27,8 @@ class Postgres:
     Transactions are PostgreSQL's own serializable ones, and as durable as it is told to be (`synchronous_commit`). Of two that can't
     be in any order one gets Conflict; `store.transaction(fn)` runs it again.
 
-    * `connections`: for transactions; more of these at a time wait for one. Four others are for the rest.
+    * `connections`: for transactions; more of these at a time wait for one. Two others are for the rest, and one for a backup or a restore.
+      Between here and the server there may be a pool that keeps a connection for a session, not one that changes it with each transaction.
     * `timeout`: the longest that an answer may take, and the longest wait for a connection that others have (seconds).
     * `patience`: how long a lost server is looked for, before what needs it fails (seconds).
     * `poll`: how often new events of other programs are looked for, beside NOTIFY, which tells of them at once (seconds).
