@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, make_dataclass
@@ -292,6 +295,15 @@ def plain() -> type[Any]:
         balance: int = 0
 
     return Plain
+
+
+class TestWithoutPsycopg:
+    @pytest.mark.parametrize("way", ["import beamish.store.postgres", "from beamish import store; store.Postgres"])
+    def test_what_is_missing_is_said_and_the_rest_of_the_store_works(self, way: str) -> None:
+        script = f"import sys; sys.modules['psycopg'] = None; from beamish import store; store.Memory()\n{way}"
+        environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[2])}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=50, check=False)
+        assert done.stderr.splitlines()[-1] == "ImportError: beamish.store.postgres needs psycopg: pip install 'beamish[postgres]'"
 
 
 class TestNames:

@@ -118,7 +118,7 @@ class TestGone:
     async def test_a_transaction_that_loses_its_connection_has_not_happened(self, server: postgres.Server) -> None:
         async with open_shop(Postgres(server.database())) as shop:
             await shop.transaction(add, 1)
-            with pytest.raises(StoreFailed, match="Nothing of the transaction has happened"):  # noqa: PT012
+            with pytest.raises(StoreFailed, match="Nothing of the transaction has happened"):
                 async with shop.transaction() as tx:
                     await add(tx, 2)
                     server.kill()
@@ -130,7 +130,7 @@ class TestGone:
         url = server.database()
         async with open_shop(Postgres(url)) as shop, watched(url) as look:
             await shop.transaction(add, 1)
-            with pytest.raises(StoreFailed, match="administrator"):  # noqa: PT012
+            with pytest.raises(StoreFailed, match="administrator"):
                 async with shop.transaction() as tx:
                     await tx.read(Account, 1)
                     await look.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")

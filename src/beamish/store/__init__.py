@@ -3,6 +3,8 @@
 Start reading at `store` (the server and what clients do), then `engine` (what keeps the data). See docs/store.md.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from beamish.store._query import Inclusive as Inclusive
 from beamish.store._table import record as record, table_of as table_of
 from beamish.store.engine import Engine as Engine, Event as Event
@@ -29,3 +31,15 @@ from beamish.store.sqlite import SQLite as SQLite
 from beamish.store.store import Store as Store
 from beamish.store.subscription import Subscription as Subscription
 from beamish.store.transaction import Transaction as Transaction
+
+if TYPE_CHECKING:
+    from beamish.store.postgres import Postgres as Postgres
+
+
+def __getattr__(name: str) -> Any:
+    """`store.Postgres`, imported when it is asked for: it needs psycopg, which comes with `beamish[postgres]`."""
+    if name == "Postgres":
+        from beamish.store.postgres import Postgres
+
+        return Postgres
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
