@@ -427,8 +427,19 @@ class TestFromKeyToKey:
         table.insert(2, 2)
         assert (table.first(), table.next(1), table.next(2), table.last()) == (1, 2, None, 2)
 
+    @every_unordered
+    async def test_a_queue_keeps_no_list_of_all_that_went_through_it(self, kind: Any) -> None:
+        table, taken = filled(kind, *((n, n) for n in range(10))), []
+        for n in range(10, 3000):
+            table.insert(n, n)
+            taken += table.take(table.first())
+            if n % 100 == 0:
+                table.insert(taken[-1], taken.pop())  # one goes back
+        assert sorted([*taken, *table]) == list(range(3000))
+        assert len(table._rows.walk.row) < 200  # type: ignore[union-attr]
+
     @every_kind
-    async def test_walks_that_only_delete_take_no_list_of_their_own(self, kind: Any) -> None:
+    async def test_a_table_may_be_emptied_from_its_end(self, kind: Any) -> None:
         table = filled(kind, *((n, n) for n in range(500)))
         while (key := table.last()) is not None:
             table.delete(key)

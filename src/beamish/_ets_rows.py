@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, ClassVar
 
 from beamish._ets_order import NATIVE, SortedKeys
@@ -85,50 +86,67 @@ class Rows:
 
     def end(self, *, backwards: bool, fixed: bool) -> list[Any]:
         """The first or the last key, in a list; or an empty one."""
-        walk = self.walk
-        if walk is None or walk.added(self):
-            self.walk = walk = Walk(self, walk if fixed else None)
-        return walk.end(self.data, backwards=backwards)
+        return self._walk(fixed).end(self.data, backwards=backwards)
 
     def neighbour(self, key: Any, *, backwards: bool, fixed: bool) -> list[Any]:
         """The key behind or before `key`. KeyError when `key` is not there, nor was while the table was fixed."""
-        if key not in self.data and not (fixed and self.walk is not None and key in self.walk.places):
+        walk = self.walk
+        if key not in self.data and not (fixed and walk is not None and key in walk.places):
             raise KeyError(key)
-        if self.walk is None or key not in self.walk.places:
-            self.walk = Walk(self, self.walk if fixed else None)
-        found = self.walk.neighbour(self.data, key, backwards=backwards)
+        if walk is None or key not in walk.places:
+            walk = self._walk(fixed)
+        found = walk.neighbour(self.data, key, backwards=backwards)
         if not found and not fixed:
             self.walk = None
         return found
 
+    def _walk(self, fixed: bool) -> Walk:
+        """One that has all keys; those that are not there any more too, while the table is fixed, else not many of them."""
+        walk = self.walk
+        if walk is None or (not fixed and len(walk.row) > 100 + 2 * len(self.data)):
+            self.walk = walk = Walk()
+        walk.catch_up(self)
+        return walk
+
     def fix(self) -> None:
         """From now on `neighbour` is asked for keys that have been deleted."""
-        self.walk = Walk(self, None)
+        self._walk(True)
 
 
 class Walk:
     """The keys of a table in a row, for going from one to the next; those that have been deleted are passed over."""
 
-    __slots__ = ("_back", "_count", "_deleted", "_front", "places", "row")
+    __slots__ = ("_back", "_front", "_seen", "places", "row")
 
-    def __init__(self, rows: Rows, before: Walk | None) -> None:
-        keys = _listed(rows.data)
-        self.row: list[Any] = keys if before is None else [*before.row, *(key for key in keys if key not in before.places)]
-        self.places: dict[Any, int] = {key: place for place, key in enumerate(self.row)}
-        self._front, self._back = 0, len(self.row) - 1
-        self._count, self._deleted = len(keys), rows.deleted
+    def __init__(self) -> None:
+        self.row: list[Any] = []
+        self.places: dict[Any, int] = {}
+        self._seen = 0  # how many keys had ever come to the table
+        self._front = self._back = 0  # between these are the keys that are there
 
-    def added(self, rows: Rows) -> bool:
-        """Whether keys have come since it was made."""
-        return len(rows.data) + rows.deleted != self._count + self._deleted
+    def catch_up(self, rows: Rows) -> None:
+        """Add the keys that have come since. They are the last ones of the dict."""
+        while True:
+            ever = len(rows.data) + rows.deleted
+            if ever == self._seen:
+                return
+            new = _listed(rows.data) if not self.row else _last(rows.data, ever - self._seen)
+            if ever == len(rows.data) + rows.deleted:  # else the owner has inserted another one meanwhile, on another thread
+                break
+        for key in new:
+            place = self.places.setdefault(key, len(self.row))
+            if place == len(self.row):
+                self.row.append(key)
+            self._front, self._back = min(self._front, place), max(self._back, place + 1)  # it may have gone, and come again
+        self._seen = ever
 
     def end(self, data: dict[Any, Any], *, backwards: bool) -> list[Any]:
         # What was found deleted at an end is not looked at again: "take the first, delete it" is not quadratic.
-        while self._front <= self._back and self.row[self._front] not in data:
+        while self._front < self._back and self.row[self._front] not in data:
             self._front += 1
-        while self._front <= self._back and self.row[self._back] not in data:
+        while self._front < self._back and self.row[self._back - 1] not in data:
             self._back -= 1
-        return [] if self._front > self._back else [self.row[self._back if backwards else self._front]]
+        return [] if self._front == self._back else [self.row[self._back - 1 if backwards else self._front]]
 
     def neighbour(self, data: dict[Any, Any], key: Any, *, backwards: bool) -> list[Any]:
         step = -1 if backwards else 1
@@ -312,6 +330,15 @@ def _listed(keys: Iterable[Any]) -> list[Any]:
         try:
             return list(keys)
         except RuntimeError:  # it has changed meanwhile; seldom, for no other code runs between two keys
+            pass
+
+
+def _last(data: dict[Any, Any], number: int) -> list[Any]:
+    """So many of the keys that came last, in their order, or all."""
+    while True:
+        try:
+            return list(islice(reversed(data), number))[::-1]
+        except RuntimeError:  # as above
             pass
 
 
