@@ -27,7 +27,8 @@ LAYERS: list[tuple[str, str]] = [
         "supervisor dynamic_supervisor partition_supervisor agent task task_supervisor application _application_master "
         "_task_process _task_results _task_wait _task_many _task_stream _task_blocking "
         "registry _registry_words _registry_table _registry_lock state_machine _machine _transition "
-        "ets _ets_words _ets_values _ets_order _ets_rows _ets_life _ets_update _ets_walk _ets_file snapshot _snapshot_claim _snapshot_table _kept",
+        "ets _ets_words _ets_values _ets_order _ets_rows _ets_life _ets_update _ets_walk _ets_file "
+        "snapshot _snapshot_claim _snapshot_table _kept",
     ),
     ("running", "blocking _run _watchdog"),
     ("products", "store cluster observer"),
