@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from beamish import codec
 from beamish.errors import short
-from beamish.store._table import PLAIN, Field, Row, Table
+from beamish.store._columns import PLAIN, Field, Row, value_of
+from beamish.store._table import Table
 from beamish.store.errors import BadRecord, WrongSchema
 
 _TYPES: dict[str, type] = {one.__name__: one for one in PLAIN}
@@ -47,15 +47,7 @@ class Schema:
 
     def fields_of(self, row: Row) -> dict[str, Any]:
         """A row of this version as the dict that a migration is given."""
-        return {field.name: _value(field, column) for field, column in zip(self.fields, row, strict=True)}
-
-
-def _value(field: Field, column: Any) -> Any:
-    if column is None:
-        return None
-    if field.type in (bool, float):
-        return field.type(column)
-    return column if field.type is not None else codec.decode(column)
+        return {field.name: value_of(field, column) for field, column in zip(self.fields, row, strict=True)}
 
 
 def check(schema: Schema, table: Table[Any]) -> bool:
