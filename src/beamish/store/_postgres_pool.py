@@ -25,6 +25,8 @@ TIMEOUT = Statement("SELECT set_config('statement_timeout', $1, false)", 1)
 #: quicker and a reading of all of it: every change of the table a conflict. A plan for each value would cost more than it brings.
 WANTED = ("SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan", "SET jit = off")
 ROLLBACK = Statement("ROLLBACK")
+#: Unless the address says otherwise. A connection that lies idle is lost without a word, if a router between here and there forgets it.
+DEFAULTS = {"fallback_application_name": "beamish", "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
 class Address:
@@ -40,7 +42,7 @@ class Address:
                 "a PostgreSQL address is like postgresql://user@host:5432/database (or key=value words). "
                 "The one that was given is not shown, since it may hold a password"
             ) from None
-        self._text = conninfo.make_conninfo(url, **({} if "application_name" in parts else {"fallback_application_name": "beamish"}))
+        self._text = conninfo.make_conninfo(url, **{name: value for name, value in DEFAULTS.items() if name not in parts})
         host, port = parts.get("host") or "localhost", parts.get("port") or 5432
         user = f"{parts['user']}@" if parts.get("user") else ""
         self.shown = f"{user}{host}:{port}/{parts.get('dbname') or ''}"

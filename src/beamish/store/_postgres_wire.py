@@ -30,6 +30,8 @@ Value = bytes | None
 _BAD: Final = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED})
 #: The last words of a connection. A commit that was under way may have happened before them.
 _FATAL: Final = frozenset({b"FATAL", b"PANIC"})
+#: The server it leads to has become a standby; what was prepared is not there any more. A new connection finds things as they are now.
+_STALE: Final = frozenset({"25006", "26000", "0A000"})
 _SYNC: Final = pq.ExecStatus.PIPELINE_SYNC
 
 
@@ -261,6 +263,8 @@ class Wire:
         else:
             future.set_exception(batch.error)
             future.exception()
+            if batch.error.state in _STALE:
+                self.lose(Gone("another connection may fare better"))
 
     def _late(self) -> None:
         """One alarm for all batches: it looks at the oldest."""
