@@ -113,7 +113,7 @@ def parts(value: Any) -> list[Any]:
 
 
 class TestWhatLasts:
-    @pytest.mark.parametrize("value", LASTING, ids=repr)
+    @pytest.mark.parametrize("value", LASTING, ids=lambda value: type(value).__name__)
     async def test_is_shared(self, value: Any) -> None:
         table = Table[str, Any]()
         table.insert("k", value)
@@ -128,7 +128,7 @@ class TestWhatLasts:
             table.insert("k", (value,))
             assert table["k"][0] is value
 
-    @pytest.mark.parametrize("value", changing(), ids=repr)
+    @pytest.mark.parametrize("value", changing(), ids=lambda value: type(value).__name__)
     async def test_what_does_not_is_copied_on_the_way_in_and_on_the_way_out(self, value: Any) -> None:
         table = Table[str, Any]()
         table.insert("k", value)
@@ -138,7 +138,7 @@ class TestWhatLasts:
             shared = {id(part) for part in parts(one)} & {id(part) for part in parts(other)}
             assert [part for part in parts(one) if id(part) in shared and not lasting(part)] == []
 
-    @pytest.mark.parametrize("value", changing(), ids=repr)
+    @pytest.mark.parametrize("value", changing(), ids=lambda value: type(value).__name__)
     async def test_what_does_not_is_refused_by_an_immutable_table(self, value: Any) -> None:
         table = Table[str, Any](values="immutable")
         for insert in (table.insert, table.insert_new, lambda key, value: table.insert_many({key: value})):
@@ -150,13 +150,13 @@ class TestWhatLasts:
         with pytest.raises(TypeError, match=r"Got: \[1\], a list in \('a', Frozen\(value=\[1\]\)\)"):
             Table[str, Any](values="immutable").insert("k", ("a", Frozen([1])))
 
-    @pytest.mark.parametrize("value", changing(), ids=repr)
+    @pytest.mark.parametrize("value", changing(), ids=lambda value: type(value).__name__)
     async def test_a_shared_table_hands_out_the_object_itself(self, value: Any) -> None:
         table = Table[str, Any](values="shared")
         table.insert("k", value)
         assert table["k"] is value
 
-    @pytest.mark.parametrize("value", [threading.Lock(), (threading.Lock(),), [(i for i in ())]], ids=repr)
+    @pytest.mark.parametrize("value", [threading.Lock(), (threading.Lock(),), [(i for i in ())]], ids=lambda value: type(value).__name__)
     async def test_what_cannot_be_copied_is_refused_with_what_to_do(self, value: Any) -> None:
         table = Table[str, Any]()
         with pytest.raises(TypeError, match=r'no copy of it can be made.*values="shared"'):
