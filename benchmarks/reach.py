@@ -73,6 +73,7 @@ REACHES: tuple[Reach, ...] = (
     Reach("registry: call by via", "Beamish: by Via", "asyncio: a dict, then Queue + Future", times=4),
     Reach("registry: call by via", "Beamish: by Via", "Beamish: by name", times=0.45),
     Reach("registry: call by via", "Beamish: by Via", "BEAM: GenServer.call to a name in a Registry", times=1),
+    Reach("snapshot: the latest beat", "Beamish: while it saves", at_most=20 * MS),
     Reach("ets: lookup", "Beamish: Table.lookup", at_most=500),
     Reach("ets: insert", "Beamish: protected, by its owner", at_most=667),
     Reach("ets: insert", "Beamish: protected, by its owner", "BEAM: ets:insert", times=0.3),

@@ -13,6 +13,22 @@ from benchmarks import baselines, beam, children, harness, machines, ours, reach
 SUITES = [baselines.suite, ours.suite, children.suite, registries.suite, machines.suite, tasks.suite, search_http.suite, testing.suite]
 from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, store_postgres, tasks
 from benchmarks import baselines, beam, children, ets, harness, machines, ours, reach, registries, search_http, store, store_postgres, tasks
+from benchmarks import (
+    baselines,
+    beam,
+    children,
+    ets,
+    harness,
+    machines,
+    ours,
+    reach,
+    registries,
+    search_http,
+    snapshot,
+    store,
+    store_postgres,
+    tasks,
+)
 
 SUITES = [
     baselines.suite,
@@ -22,6 +38,7 @@ SUITES = [
     ets.suite,
     machines.suite,
     tasks.suite,
+    snapshot.suite,
     store.suite,
     store_postgres.suite,
     search_http.suite,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,33 @@ PATIENCE = 60.0
 
 _changed = threading.Condition()
 _claims: dict[str, Claim] = {}
+_reading = 0  # threads
+_collects = [True]
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """The garbage collector does not run meanwhile, and takes what is made for old.
+
+    What is read is a million new objects, say, and no garbage. To go through all of them again and again, and with them through all that
+    the program has, would hold up every thread for a tenth of a second each time.
+    """
+    global _reading
+    with _changed:
+        _reading += 1
+        if _reading == 1:
+            _collects[0] = gc.isenabled()
+            gc.disable()
+    try:
+        yield
+    finally:
+        with _changed:
+            _reading -= 1
+            if _reading == 0 and _collects[0]:
+                if gc.get_freeze_count() == 0:  # else somebody has frozen what is to stay so
+                    gc.freeze()
+                    gc.unfreeze()  # into the oldest generation: nothing is gone through
+                gc.enable()
 
 
 class Claim:
@@ -50,7 +79,8 @@ class Claim:
             _claims[self._key] = self
         try:
             self._unlock = lock(Path(self.snapshot.path))
-            return load_quietly(self.snapshot)
+            with _without_collections():
+                return load_quietly(self.snapshot)
         except BaseException:
             self._free = True
             raise

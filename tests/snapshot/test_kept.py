@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import subprocess
 import sys
@@ -882,3 +883,30 @@ class TestOtherPrograms:
         finally:
             unlock()
         assert "is in use by another program (process" in done.stdout
+
+
+class TestTheCollector:
+    async def test_it_does_not_run_while_a_state_is_read_and_then_goes_on(self, world: World, where: Snapshot, path: Path) -> None:
+        class Looking(Numbers):
+            def restore(self, state: list[int], data: Any) -> list[int]:
+                return [*data, gc.isenabled()]
+
+        def seen(data: Any) -> Any:
+            enabled.append(gc.isenabled())
+            return data
+
+        enabled: list[bool] = []
+        snapshot.save(path, [1])
+        looking = await Looking.start(Snapshot(path, version=2, migrations={1: seen}))
+        assert enabled == [False]
+        assert await looking.get() == [1, True]
+        await looking.stop()
+
+    async def test_one_that_was_off_stays_off(self, world: World, where: Snapshot) -> None:
+        gc.disable()
+        try:
+            numbers = await Numbers.start(where)
+            assert not gc.isenabled()
+            await numbers.stop()
+        finally:
+            gc.enable()
