@@ -37,6 +37,7 @@ class Opened:
         self.wakes = 0
         self.closed = False
         self.sweeping = False
+        self.asked = 0
         self._epoch = time.time() - monotonic()  # the clock of the node then goes on from there
 
     # -- tables

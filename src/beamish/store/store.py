@@ -17,8 +17,7 @@ async with shop.transaction() as tx:
 
 from __future__ import annotations
 
-import logging
-from asyncio import to_thread
+from asyncio import sleep, to_thread
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from os import PathLike
 from pathlib import Path
@@ -29,7 +28,7 @@ from beamish._client import call
 from beamish._runtime.signals import Exited
 from beamish.errors import Normal, short
 from beamish.gen_server import GenServer
-from beamish.process import flag, spawn_link
+from beamish.process import find, flag, spawn_link
 from beamish.store._backup import Reader, Writer, in_thread
 from beamish.store._copies import Copies
 from beamish.store._opened import Opened
@@ -46,7 +45,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
-_log = logging.getLogger("beamish.store")
+A_TURN = 64
+"""Operations that are begun in one turn of the loop, at most."""
 
 
 class Store(GenServer[Opened], shutdown=30.0):
@@ -235,8 +235,19 @@ class Store(GenServer[Opened], shutdown=30.0):
 
     # -- the server's side
 
+    async def _opened(self) -> Opened:
+        """What runs behind this address. No call, which takes its turn among all calls of the loop: transactions would come apart that
+        could share a batch."""
+        found: Any = getattr(find(self), "state", None)
+        if type(found) is not Opened or found.closed:
+            return await self._state()  # waits for a start, or says who is not there
+        found.asked += 1
+        if not found.asked % A_TURN:
+            await sleep(0)  # what is answered from memory never waits, but others want their turn
+        return found
+
     @call
-    def _opened(self, opened: Opened) -> Opened:
+    def _state(self, opened: Opened) -> Opened:
         return opened
 
     def handle_info(self, state: Opened, message: object) -> Stop[Any] | None:
