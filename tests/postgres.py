@@ -264,6 +264,8 @@ class Proxy:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.folder = _folder("proxy")
+        self.held = asyncio.Event()
+        """Something is being kept back."""
         self._pipes: set[_Pipe] = set()
 
     async def __aenter__(self) -> Proxy:
@@ -274,8 +276,8 @@ class Proxy:
         self._listener.close()
         self.release()
         self.cut()
-        while self._pipes:
-            await asyncio.sleep(0)  # noqa: ASYNC110
+        while self._pipes:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def through(self, url: str) -> str:
@@ -289,6 +291,7 @@ class Proxy:
                 pipe.go.clear()
 
     def release(self) -> None:
+        self.held.clear()
         for pipe in self._pipes:
             pipe.go.set()
 
@@ -304,7 +307,7 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        requests, answers = _Pipe("requests", reader, writer, back), _Pipe("answers", there, back, writer)
+        requests, answers = _Pipe("requests", reader, writer, back, self.held), _Pipe("answers", there, back, writer, self.held)
         self._pipes |= {requests, answers}
         try:
             await asyncio.gather(requests.run(), answers.run())
@@ -313,8 +316,16 @@ class Proxy:
 
 
 class _Pipe:
-    def __init__(self, direction: str, reader: asyncio.StreamReader, source: asyncio.StreamWriter, target: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        direction: str,
+        reader: asyncio.StreamReader,
+        source: asyncio.StreamWriter,
+        target: asyncio.StreamWriter,
+        held: asyncio.Event,
+    ) -> None:
         self.direction = direction
+        self.held = held
         self.reader = reader
         self.source = source
         self.target = target
@@ -324,7 +335,9 @@ class _Pipe:
     async def run(self) -> None:
         try:
             while data := await self.reader.read(65536):
-                await self.go.wait()
+                if not self.go.is_set():
+                    self.held.set()
+                    await self.go.wait()
                 self.target.write(data)
                 await self.target.drain()
         except OSError:

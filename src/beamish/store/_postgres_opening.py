@@ -151,13 +151,14 @@ class Opening:
                 await wire.send([*self.outbox.add(token, changes), COMMIT()])
             except Gone as error:
                 self.pool.check()
-                await self.find_out(token, seen, error)
+                if not await self.has_happened(token, seen, error):
+                    raise
         for tx in self.active:
             tx.doom = "all was replaced by a backup"
         self.stream.told()
 
-    async def find_out(self, token: bytes, seen: int, error: Gone) -> None:
-        """The connection broke in the middle of a commit: return if it has happened, StoreFailed if it has not."""
+    async def has_happened(self, token: bytes, seen: int, broken: Gone) -> bool:
+        """The connection broke in the middle of a commit: what became of it? CommitUnknown if nobody can tell."""
         happened: bool | None = None
         try:
             wire = await self.pool.acquire()
@@ -171,8 +172,7 @@ class Opening:
             pass
         if happened is None:
             raise CommitUnknown(
-                f"{error}, in the middle of a commit, and the database can't be asked whether it has happened. "
+                f"{broken}, in the middle of a commit, and the database can't be asked whether it has happened. "
                 "It is there as a whole, or not at all: look before you repeat it"
             )
-        if not happened:
-            raise failure(error)
+        return happened

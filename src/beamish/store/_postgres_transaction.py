@@ -150,33 +150,48 @@ class Transaction:
             await self._settle()
             return
         opening = self._opening
+        blind = self._wire is None
         requests: list[Request] = []
-        token, seen = opening.outbox.token(), opening.stream.seen
         for table, keys in sorted(writes.items(), key=lambda one: one[0].name):
             requests += opening.sql[table].writes(sorted(keys.items(), key=lambda one: one[0]))
-        requests += opening.outbox.add(token, changes)
-        requests.append(COMMIT())
         try:
-            if self._wire is None:
-                await self._connected()
-                requests.insert(0, BEGIN())
-            assert self._wire is not None
-            self.committing = self._wire.send(requests)
-            await self.committing
-        except Refused as error:
-            if error.state == UNKNOWN:
-                await opening.find_out(token, seen, Gone(str(error)))
-            else:
-                raise failure(error) from None
-        except Gone as error:
-            opening.pool.check()
-            await opening.find_out(token, seen, error)
+            while (gone := await self._sent(requests, changes)) is not None:
+                if not blind or isinstance(gone, Slow):
+                    raise failure(gone)
+                blind = False  # it has read nothing that could be otherwise now: once more
         finally:
             # Cancelled, it may have happened all the same: whoever follows the events hears of it then.
             undone = self._end()
             if self.committing is not None and undone is not None:
                 undone.add_done_callback(lambda done: opening.stream.told())
         opening.stream.told()
+
+    async def _sent(self, requests: Sequence[Request], changes: Sequence[Change]) -> Gone | None:
+        """All of it, and COMMIT. If the connection broke and nothing has happened, why it broke."""
+        opening = self._opening
+        token, seen = opening.outbox.token(), opening.stream.seen
+        rest = [*requests, *opening.outbox.add(token, changes), COMMIT()]
+        if self._wire is None:
+            await self._connected()
+            rest.insert(0, BEGIN())
+        assert self._wire is not None
+        if self._wire.lost is not None:
+            return self._wire.lost
+        try:
+            self.committing = self._wire.send(rest)
+            await self.committing
+        except Refused as error:
+            if error.state != UNKNOWN:
+                raise failure(error) from None
+            broken = Gone(str(error))
+        except Gone as error:
+            opening.pool.check()
+            broken = error
+        else:
+            return None
+        wire, self._wire = self._wire, None
+        opening.pool.release(wire)
+        return None if await opening.has_happened(token, seen, broken) else broken
 
     async def _settle(self) -> None:
         """It has only read: that can be serializable or not."""
