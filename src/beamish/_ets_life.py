@@ -20,6 +20,7 @@ from beamish.process import Target, find, living
 K = TypeVar("K")
 V = TypeVar("V")
 
+_current = CURRENT.get
 _log = logging.getLogger("beamish.ets")
 
 #: Whose a table is that is gone: nobody's, so that every look at it takes the way to the error.
@@ -147,9 +148,12 @@ class Owned(Generic[K, V]):
         tables = Tables.of(self._node)
         if tables.all.pop(self, self) is self:
             return
-        if self._keeper is not None:
-            self._keeper()
-            self._keeper = None
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            try:
+                keeper()
+            except Exception:  # it ends all the same
+                _log.exception("%r could not be kept at its end", self)
         if self._name is not None:
             del tables.names[self._name]
         self._writer = self._guard = _NOBODY
@@ -249,7 +253,7 @@ class Owned(Generic[K, V]):
         """Raises when this is not the owner and the table is not public, or there is no table any more."""
         if self._closed:
             node = self._node
-            if (node.current or CURRENT.get()) is not self._writer or get_ident() != node.thread:
+            if (node.current or _current()) is not self._writer or get_ident() != node.thread:
                 self._is_owner(verb)
 
     def _is_owner(self, verb: str) -> None:

@@ -52,6 +52,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 _NOTHING: Any = object()
+_current = CURRENT.get
 
 
 class Table(Traversed[K, V], Generic[K, V]):
@@ -85,7 +86,7 @@ class Table(Traversed[K, V], Generic[K, V]):
             value = self._seal(value)
         if self._closed:  # `_may_write`, written out
             node = self._node
-            if (node.current or CURRENT.get()) is not self._writer or get_ident() != node.thread:
+            if (node.current or _current()) is not self._writer or get_ident() != node.thread:
                 self._is_owner("insert")
             if self._alone:
                 self._data[key] = value
