@@ -137,7 +137,7 @@ class SortedKeys:
             self._mix()
         if self.group != _MIXED:
             self.pending[key] = key
-        elif _safe(key):
+        elif _OTHER not in first or _safe(key):  # the one is said quickly
             self.pending[key] = (*first, key)
         else:
             self._settle()
