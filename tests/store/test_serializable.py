@@ -144,6 +144,15 @@ async def test_transactions_on_different_records_do_not_disturb_each_other(engin
         assert await shop.dirty_read(Account, 1500) == Account(1500, "c", 4)
 
 
+async def test_one_that_only_reads_does_not_mind_what_changes_after_its_last_read(engine: Make) -> None:
+    async with open_shop(engine()) as shop:
+        await fill(shop, Account(1, "ann", 1))
+        async with shop.transaction() as tx:
+            assert await tx.read(Account, 1) == Account(1, "ann", 1)
+            assert len(await tx.query(Account)) == 1
+            await shop.dirty_write(Account(1, "ann", 2))
+
+
 async def test_blind_writes_never_conflict(engine: Make) -> None:
     async with open_shop(engine()) as shop:
         async with shop.transaction() as tx:
@@ -194,3 +203,14 @@ async def test_money_is_neither_made_nor_lost(engine: Make) -> None:
         results = await asyncio.gather(*moves, *audits)
         assert results[len(moves) :] == [100] * 10
         assert sum(one.balance for one in await shop.dirty_query(Account)) == 100
+
+
+async def test_a_predicate_that_fails_is_not_the_problem_of_whoever_commits(engine: Make) -> None:
+    async with open_shop(engine()) as shop:
+        await fill(shop, Account(1, "ann", 1))
+        async with shop.transaction() as tx:
+            assert len(await tx.query(Account, where=lambda one: 1 // one.balance > 0)) == 1
+            await shop.dirty_write(Account(2, "bob", 0))
+        async with shop.transaction() as tx:
+            with pytest.raises(ZeroDivisionError):
+                await tx.query(Account, where=lambda one: 1 // one.balance > 0)

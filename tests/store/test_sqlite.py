@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,8 @@ class TestBadFiles:
     def test_options_that_make_no_sense(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="Got: "):
             SQLite("shop.db", **options)
+        with pytest.raises(ValueError, match="the engine Memory"):
+            SQLite(":memory:")
 
 
 class TestFullDisk:
@@ -220,6 +223,23 @@ async def _three(tx: store.Transaction, n: int) -> None:
 
 
 class TestMuchAtOnce:
+    async def test_a_long_query_does_not_hold_up_reads_of_keys_or_commits(self, tmp_path: Path) -> None:
+        started, go_on = threading.Event(), threading.Event()
+
+        def slow(one: Account) -> bool:
+            started.set()
+            return go_on.wait(20.0)
+
+        async with open_shop(SQLite(tmp_path / "shop.db", cache=2)) as shop:
+            await fill(shop, *(Account(n, "x") for n in range(10)))
+            query = asyncio.ensure_future(shop.dirty_query(Account, where=slow))
+            await asyncio.to_thread(started.wait)
+            assert await shop.dirty_read(Account, 3) == Account(3, "x")
+            await shop.dirty_write(Account(3, "y"))
+            assert not query.done()
+            go_on.set()
+            assert len(await query) == 10
+
     async def test_many_clients_share_a_batch_and_each_transaction_is_whole(self, tmp_path: Path) -> None:
         async with open_shop(SQLite(tmp_path / "shop.db", cache=50)) as shop:
             await asyncio.gather(*(shop.transaction(_three, n) for n in range(500)))

@@ -34,6 +34,8 @@ class Plain:
         ({"key": "id", "version": 2, "migrations": {2: dict}}, "each below it"),
         ({"key": "id", "expires": "word"}, "expires= names a field"),
         ({"key": "id", "ttl": 5.0}, "goes with expires="),
+        ({"key": "id", "name": "sqlite_master"}, "does not begin with"),
+        ({"key": "id", "name": "\0"}, "does not begin with"),
     ],
 )
 def test_what_makes_no_table_is_refused_when_the_class_is_made(options: dict[str, Any], says: str) -> None:
@@ -51,6 +53,13 @@ def test_a_record_is_a_frozen_dataclass_made_by_place() -> None:
         id: int
         made: int = field(default=0, init=False)
 
+    @dataclass(frozen=True)
+    class Twice:
+        id: int
+        ID: int
+
+    with pytest.raises(TypeError, match="upper and lower case"):
+        store.record(key="id")(Twice)
     with pytest.raises(TypeError, match="frozen dataclass"):
         store.record(key="id")(Loose)
     with pytest.raises(TypeError, match="frozen dataclass"):

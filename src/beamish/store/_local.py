@@ -3,7 +3,7 @@
 A transaction notes what it reads: in `Shelf.readers` the keys, in `Shelf.scans` the queries. One that commits always may; its writes
 *doom* those who have read what it changes, be it a key, a record that a query had found, or one that it would find now. The doomed learn it
 at their next step (Conflict). So a transaction that is not doomed sees the newest state in all it has read, from its first read to its
-commit: that is serializable, in the order of the commits, and costs a few dict operations, however many run.
+commit (or to its last read, if it writes nothing): that is serializable, and costs a few dict operations, however many run.
 
 What is decided goes to the journal, which makes it durable: at once, in memory; else in a thread, many at a time. Until then it is
 `pending`: other transactions see it, and are answered after it; whoever only looks (dirty reads, RAM copies, events) does not. If the
@@ -68,7 +68,12 @@ class Scan:
             self.touched.add(key)
         elif key in self.found:
             return True
-        return any(map(self.query.matches, records))
+        try:
+            return any(map(self.query.matches, records))
+        except Exception:
+            return (
+                True  # a predicate that fails is its author's problem, not that of whoever commits: he gets a Conflict, and runs it again
+            )
 
 
 class Shelf:
@@ -138,6 +143,7 @@ class Core:
         """What was pending is no more, or all has changed."""
         for tx in self.active:
             tx.doom = why
+            tx.lost = tx.lost or tx.after > self.durable
         for shelf in self.shelves.values():
             shelf.pending.clear()
 
@@ -149,7 +155,7 @@ class Core:
 class Transaction:
     """See the module."""
 
-    __slots__ = ("after", "core", "doom", "over", "reads", "scans")
+    __slots__ = ("after", "core", "doom", "lost", "over", "reads", "scans")
 
     def __init__(self, core: Core) -> None:
         self.doom: str | None = None
@@ -157,6 +163,7 @@ class Transaction:
         self.reads: list[tuple[dict[Any, set[Transaction]], Any]] = []
         self.scans: list[tuple[Shelf, Scan]] = []
         self.after = 0  # what it has seen is durable when this transaction is
+        self.lost = False  # what it has seen will never be
         self.over = False
         core.active.add(self)
 
@@ -202,15 +209,14 @@ class Transaction:
 
     async def commit(self, writes: Writes, changes: Sequence[Change]) -> None:
         core = self.core
+        if not writes and not changes:
+            await self.conclude()
+            return
         while core.held is not None:
             await asyncio.shield(core.held)
         if self.doom is not None or self.over:
             self.fail()
         self.end()
-        if not writes and not changes:
-            if self.after > core.durable:
-                await core.journal.until(self.after)
-            return
         core.number = number = core.number + 1
         for table, keys in writes.items():
             shelf = core.shelves[table]
@@ -220,6 +226,14 @@ class Transaction:
                 if watched:
                     shelf.changed(key, write.records)
         await core.journal.append(number, writes, changes)
+
+    async def conclude(self) -> None:
+        """The commit of one that has only read. All of it was true at its last read: what has changed since does not matter."""
+        if self.over or self.lost or self.core.closed:
+            self.fail()
+        self.end()
+        if self.after > self.core.durable:
+            await self.core.journal.until(self.after)
 
     async def abort(self) -> None:
         if not self.over:

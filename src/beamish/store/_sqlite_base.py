@@ -14,7 +14,7 @@ from beamish.store._table import Table
 from beamish.store.errors import StoreClosed
 
 T = TypeVar("T")
-#: Runs a function of a connection in a reader's thread.
+#: Runs a function of a connection in a thread that reads.
 Read = Callable[[Callable[[sqlite3.Connection], T]], asyncio.Future[T]]
 
 
@@ -42,9 +42,10 @@ class Resident:
 class Cached:
     """A table of which the recently used keys are here: those used in this generation, and in the one before."""
 
-    def __init__(self, sql: Sql, read: Read[Any], limit: int) -> None:
+    def __init__(self, sql: Sql, keys: Read[Any], queries: Read[Any], limit: int) -> None:
         self._sql = sql
-        self._read = read
+        self._read_keys = keys
+        self._read_query = queries
         self._limit = max(limit // 2, 1)
         self._young: dict[Any, Records] = {}
         self._old: dict[Any, Records] = {}
@@ -86,7 +87,7 @@ class Cached:
     def _send(self) -> None:
         asked, self._next = self._next, []
         keys = [key for key, _ in asked]
-        job = self._read(lambda db: fetched(db, self._sql, keys))
+        job = self._read_keys(lambda db: fetched(db, self._sql, keys))
         job.add_done_callback(lambda job: self._fetched(asked, job))
 
     def _fetched(self, asked: list[tuple[Any, asyncio.Future[Records]]], job: asyncio.Future[dict[Any, Records]]) -> None:
@@ -106,7 +107,7 @@ class Cached:
                 future.exception()  # it may be that nobody waits any more
 
     async def select(self, query: Query) -> list[Any]:
-        found: list[Any] = await self._read(lambda db: selected(db, self._sql, query))
+        found: list[Any] = await self._read_query(lambda db: selected(db, self._sql, query))
         return found
 
 

@@ -49,6 +49,8 @@ class File:
             new = self._is_new(db)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(f"PRAGMA synchronous = {self.durability.upper()}")
+            if self.durability == "full":
+                db.execute("PRAGMA fullfsync = ON")  # on macOS an fsync alone does not reach the disk
             db.execute("BEGIN IMMEDIATE")
             self._begin(db, new)
             self._tables(db, tables)

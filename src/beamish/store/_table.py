@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from beamish.errors import short
-from beamish.store._columns import Field as Field, Row as Row, column_of, fields_of, hint_of, is_quick, row_of, value_of
+from beamish.store._columns import Field as Field, Row as Row, column_of, fields_of, hint_of, is_quick, is_text, row_of, value_of
 from beamish.store._query import BOUNDS, UNBOUNDED, Inclusive, Query
 from beamish.store.errors import BadRecord, NoTable
 
@@ -152,6 +152,10 @@ class Table(Generic[R]):
 
     def _check(self) -> None:
         name, names = self.cls.__name__, [one.name for one in self.fields]
+        if not is_text(self.name) or not self.name or self.name.lower().startswith(("sqlite_", "beamish_", "pg_")):
+            raise TypeError(f"{name}: a table's name is a str that does not begin with sqlite_, pg_ or beamish_. Got: {self.name!r}")
+        if len({one.lower() for one in names}) < len(names):
+            raise TypeError(f"{name}: to a database, fields that differ only in upper and lower case are the same. Got: {', '.join(names)}")
         if self.kind not in ("set", "ordered_set", "bag"):
             raise TypeError(f'{name}: kind is "set", "ordered_set" or "bag". Got: {self.kind!r}')
         for one in (self.key, *self.indexes):

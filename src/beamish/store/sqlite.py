@@ -46,6 +46,8 @@ class SQLite:
     def __init__(self, path: str | PathLike[str], *, durability: Durability = "full", cache: int = 100_000) -> None:
         if durability not in get_args(Durability):
             raise ValueError(f'durability is "full" or "normal". Got: {durability!r}')
+        if str(path) == ":memory:":
+            raise ValueError("a store that is to live in memory has the engine Memory(). Got: ':memory:'")
         if type(cache) is not int or cache < 2:
             raise ValueError(f"cache is how many keys of a table are kept in memory, an int of 2 or more. Got: {short(cache)}")
         self.path = Path(path)
@@ -83,7 +85,7 @@ class SQLite:
         opening.tail.check(after)
         if after >= opening.tail.oldest:
             return opening.tail.after(after, limit)
-        return await opening.read(lambda db: opening.older(db, after, limit))
+        return await opening.queries.read(lambda db: opening.older(db, after, limit))
 
     def resident(self, table: Table[Any]) -> Rows | None:
         base = self._opened.bases[table]
@@ -111,21 +113,22 @@ class _Opening:
         self.cache = engine.cache
         self.loop = asyncio.get_running_loop()
         self.writer = Worker(self.loop, "writer")
-        self.reader = Worker(self.loop, "reader")
-        self.reading: sqlite3.Connection | None = None
+        self.keys = _Reader(self, "keys")  # two of them, so that a read of a key does not wait for somebody's long query
+        self.queries = _Reader(self, "queries")
         self.bases: dict[Table[Any], Cached | Resident] = {}
 
     async def begin(self, wake: Callable[[], None]) -> None:
         await self.writer.run(lambda: self.file.open(self.tables))
-        self.reading = await self.reader.run(lambda: self.file.connect(reads=True))
+        await self.keys.open()
+        await self.queries.open()
         self.tail = Tail(min(self.file.keep, RECENT), wake, self.file.position)
         self.event_reader = EventReader(self.tables, self.file.schemas)
         for table in self.tables:
             if table.ram:
                 self.bases[table] = base = Resident(table)
-                await self.read(partial(self._fill, base.rows))
+                await self.queries.read(partial(self._fill, base.rows))
             else:
-                self.bases[table] = Cached(self.file.sql[table], self.read, self.cache)
+                self.bases[table] = Cached(self.file.sql[table], self.keys.read, self.queries.read, self.cache)
         self.journal = Journal(self.file, self.writer, self.bases, self.tail)
         self.core = self.journal.core = Core(self.journal, self.bases.items())
 
@@ -141,33 +144,10 @@ class _Opening:
         if hasattr(self, "core"):
             self.core.close()
             self.journal.drop()
-        if self.reading is not None:
-            self.reading.interrupt()
-        for thread in (self.reader, self.writer):
-            thread.end()
-        if self.reading is not None:
-            self.reading.close()
-            self.reading = None
+        self.keys.end()
+        self.queries.end()
+        self.writer.end()
         self.file.close()
-
-    def read(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """`fn(connection)` in the reader's thread. Its errors are the store's."""
-
-        def job() -> T:
-            db = self.reading
-            assert db is not None
-            try:
-                return fn(db)
-            except sqlite3.DatabaseError as error:
-                if "interrupted" in str(error):
-                    raise StoreClosed("the store has ended") from error
-                kind = Damaged if "malformed" in str(error) else StoreFailed
-                raise kind(f"{self.file.path} can't be read: {error}") from error
-
-        try:
-            return self.reader.run(job)
-        except RuntimeError as error:
-            raise StoreClosed("the store has ended") from error
 
     # -- events that are not in memory any more
 
@@ -215,6 +195,44 @@ class _Opening:
     async def load(self, tables: Sequence[Table[Any]], records: AsyncIterable[tuple[Table[Any], list[Any]]]) -> None:
         pieces = [piece async for piece in records]
         await self.journal.replace(tables, pieces)
+
+
+class _Reader:
+    """A thread with a connection that only reads."""
+
+    def __init__(self, opening: _Opening, name: str) -> None:
+        self.file = opening.file
+        self.thread = Worker(opening.loop, name)
+        self.db: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        self.db = await self.thread.run(lambda: self.file.connect(reads=True))
+
+    def read(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """`fn(connection)` in the thread. Its errors are the store's."""
+
+        def job() -> T:
+            assert self.db is not None
+            try:
+                return fn(self.db)
+            except sqlite3.DatabaseError as error:
+                if "interrupted" in str(error):
+                    raise StoreClosed("the store has ended") from error
+                kind = Damaged if "malformed" in str(error) else StoreFailed
+                raise kind(f"{self.file.path} can't be read: {error}") from error
+
+        try:
+            return self.thread.run(job)
+        except RuntimeError as error:
+            raise StoreClosed("the store has ended") from error
+
+    def end(self) -> None:
+        if self.db is not None:
+            self.db.interrupt()
+        self.thread.end()
+        if self.db is not None:
+            self.db.close()
+            self.db = None
 
 
 def _moment(db: sqlite3.Connection) -> int:
