@@ -225,9 +225,6 @@ def _placed(error: CodecError, value: Any) -> CodecError:
     return error if not place else CodecError(f"value{place}: {error}")
 
 
-_ITERABLE: set[Any] = {list, dict, tuple, set, frozenset, OrderedDict, deque}
-
-
 def _place(value: Any) -> str:
     """Where the first value stands that is of no known kind; empty for the value itself, or if there is none."""
     left: list[tuple[str, Any]] = [("", value)]
@@ -235,7 +232,7 @@ def _place(value: Any) -> str:
     while left:
         place, one = left.pop()
         kind: Any = type(one)  # pyright: ignore[reportUnknownVariableType]
-        if kind in _ITERABLE:
+        if kind in _CONTAINERS:
             if id(one) in seen:
                 continue
             seen.add(id(one))
@@ -288,7 +285,8 @@ def _many(name: str, pack: Callable[[Writer, Any], Any]) -> Callable[[Writer, An
 
 
 def _deque(writer: Writer, value: deque[Any]) -> Any:
-    return {"$deque": [value.maxlen, writer.pack(list(value))]}
+    items = [writer.pack(one) for one in value] if writer.room(len(value)) else writer.take_out(value)
+    return {"$deque": [value.maxlen, items]}
 
 
 def _bytes(writer: Writer, value: bytes | bytearray) -> Any:
@@ -344,4 +342,5 @@ _CONTAINERS: dict[Any, tuple[str, Callable[[Writer, Any], Any]]] = {
     set: ("set", Writer.entire),
     frozenset: ("frozenset", Writer.entire),
     OrderedDict: ("ordered", _pair),
+    deque: ("list", Writer.pack),
 }
