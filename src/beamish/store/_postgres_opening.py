@@ -20,7 +20,7 @@ from beamish.store._postgres_wire import Gone, Refused, Statement, Wire
 from beamish.store._schema import Schema
 from beamish.store._table import Table
 from beamish.store.engine import Change
-from beamish.store.errors import CannotOpen, CommitUnknown, StoreClosed, StoreError, StoreFailed
+from beamish.store.errors import CannotOpen, CommitUnknown, StoreError, StoreFailed
 
 #: One moment for all that is read: pg_dump's level, too.
 BEGIN_DUMP = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -150,7 +150,6 @@ class Opening:
             try:
                 await wire.send([*self.outbox.add(token, changes), COMMIT()])
             except Gone as error:
-                self.pool.check()
                 if not await self.has_happened(token, seen, error):
                     raise
         for tx in self.active:
@@ -166,9 +165,7 @@ class Opening:
                 happened = await self.outbox.has(wire, token, seen)
             finally:
                 self.pool.release(wire)
-        except StoreClosed:
-            raise
-        except (Refused, Gone, StoreError):
+        except (Refused, Gone, StoreError):  # the store's end among them
             pass
         if happened is None:
             raise CommitUnknown(

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, pq
 
-from beamish._runtime.node import here
+from beamish._runtime.clock import LoopClock
 from beamish.store._postgres_wire import Gone, Refused, Statement, Wire, line
 from beamish.store.errors import StoreClosed, StoreError, StoreFailed
 
@@ -54,14 +54,9 @@ class Address:
         return await psycopg.AsyncConnection.connect(self._text, autocommit=True, connect_timeout=timeout)
 
 
-async def pause(seconds: float) -> None:
-    """On the node's clock."""
-    future = asyncio.get_running_loop().create_future()
-    alarm = here().clock.call_at(here().clock.now() + seconds, lambda: None if future.done() else future.set_result(None))
-    try:
-        await future
-    finally:
-        alarm.cancel()
+def clock_of_loop() -> LoopClock:
+    """For waiting for a server: it lives in real time, whatever the node's clock is told by a test."""
+    return LoopClock(asyncio.get_running_loop())
 
 
 class Turns:
@@ -78,7 +73,7 @@ class Turns:
         if not self._busy:
             self._busy = True
             return True
-        clock = here().clock
+        clock = clock_of_loop()
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         alarm = clock.call_at(clock.now() + self.MOST, lambda: None if future.done() else future.set_result(False))
         self._waiting.append(future)
@@ -122,7 +117,7 @@ class Pool:
 
     async def connect(self, notified: Callable[[pq.PGnotify], None] | None = None, patience: float | None = None) -> Wire:
         """A new connection. Tries for `patience` seconds while the server is not there, or not ready. StoreFailed."""
-        clock = here().clock
+        clock = clock_of_loop()
         until = clock.now() + (self.patience if patience is None else patience)
         wait = FIRST_PAUSE
         while True:
@@ -133,7 +128,7 @@ class Pool:
                 if clock.now() + wait >= until or not _may_be_there_soon(text):
                     raise StoreFailed(f"PostgreSQL at {self.address.shown} can't be reached: {text}") from None  # it might show more
             self.check()
-            await pause(wait)
+            await asyncio.sleep(wait)
             self.check()
             wait = min(wait * 2, LAST_PAUSE)
 
@@ -186,7 +181,7 @@ class Pool:
 
     async def _wait(self) -> Wire | None:
         """For a connection that somebody releases; None if there is room for a new one."""
-        clock = here().clock
+        clock = clock_of_loop()
         future: asyncio.Future[Wire | None] = asyncio.get_running_loop().create_future()
         alarm = clock.call_at(clock.now() + self.timeout, lambda: None if future.done() else future.set_exception(self._none_free()))
         self._waiting.append(future)

@@ -25,7 +25,7 @@ from beamish._runtime.node import here
 from beamish.messages import receive, send
 from beamish.store._events import EventReader
 from beamish.store._postgres_errors import CONFLICTS, said
-from beamish.store._postgres_pool import LAST_PAUSE, pause
+from beamish.store._postgres_pool import LAST_PAUSE, clock_of_loop
 from beamish.store._postgres_schema import BEGIN, COMMIT, Names, read_schemas
 from beamish.store._postgres_sql import number, numbers, quoted
 from beamish.store._postgres_wire import Gone, Refused, Request, Slow, Statement, Wire
@@ -100,7 +100,7 @@ class Stream:
     def _ring(self, wire: Wire) -> None:
         self._due = False
         wire.send((self._notify,)).add_done_callback(_forget)
-        clock = here().clock
+        clock = clock_of_loop()
         self._quiet = clock.call_at(clock.now() + QUIET, self._ring_again)
 
     def _ring_again(self) -> None:
@@ -128,7 +128,7 @@ class Stream:
                 if not told_of_it:
                     _log.warning("the store's events can't be followed until there is a connection: %s", error)
                 told_of_it = True
-                await pause(LAST_PAUSE)
+                await asyncio.sleep(LAST_PAUSE)
                 continue
             told_of_it = False
             await self._keep_watch(wire)
@@ -169,7 +169,7 @@ class Stream:
 
     async def _ready(self) -> Wire:
         """The connection; while there is none, as much patience as for others."""
-        pool, clock = self._opening.pool, here().clock
+        pool, clock = self._opening.pool, clock_of_loop()
         until = clock.now() + pool.patience
         while self._wire is None or self._wire.lost is not None:
             pool.check()

@@ -17,7 +17,6 @@ from beamish._runtime.node import here
 from beamish._task_blocking import default_threads
 from beamish.store._events import encode_events
 from beamish.store._postgres_errors import UNKNOWN, failure, said
-from beamish.store._postgres_pool import pause
 from beamish.store._postgres_schema import BEGIN as BEGIN_PLAIN, COMMIT
 from beamish.store._postgres_sql import Sql, number, numbers
 from beamish.store._postgres_wire import Gone, Refused, Request, Slow, Statement, Wire
@@ -140,7 +139,7 @@ class Transaction:
         if self._attempt > 1 and not self._turn:
             self._turn = await self._opening.turns.take()
             if self._attempt > PATIENT:
-                await pause(random.uniform(0.0, LATER * min(self._attempt, 10)))
+                await asyncio.sleep(random.uniform(0.0, LATER * min(self._attempt, 10)))
         self._wire = wire = await self._opening.pool.acquire()
         return wire
 
@@ -185,7 +184,6 @@ class Transaction:
                 raise failure(error) from None
             broken = Gone(str(error))
         except Gone as error:
-            opening.pool.check()
             broken = error
         else:
             return None

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import pq
 
-from beamish._runtime.node import here
+from beamish._runtime.clock import LoopClock
 
 if TYPE_CHECKING:
-    from beamish._runtime.clock import Alarm, Clock
+    from beamish._runtime.clock import Alarm
 
     Future = asyncio.Future[list[pq.abc.PGresult]]
 
@@ -117,10 +117,10 @@ class Wire:
         self._names = itertools.count()
         self._batches: deque[_Batch] = deque()
         self._alarm: Alarm | None = None
-        self._clock: Clock = here().clock
         self._on_lost = on_lost
         self._notified = notified
         self._loop = asyncio.get_running_loop()
+        self._clock = LoopClock(self._loop)  # not the node's: a server does not wait for a clock that a test moves by hand
         self._socket = self._pg.socket  # libpq closes it by itself, and forgets which it was
         self._loop.add_reader(self._socket, self._readable)
 
