@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from beamish.snapshot import Loaded, Snapshot, load_quietly, save_chunks
 PATIENCE = 60.0
 
 _changed = threading.Condition()
-_claims: dict[str, Claim] = {}
+_claims: dict[Path, Claim] = {}
 _reading = 0  # threads
 _collects = [True]
 
@@ -57,7 +56,7 @@ class Claim:
     def __init__(self, snapshot: Snapshot, who: object) -> None:
         self.snapshot = snapshot
         self.who = who
-        self._key = os.path.realpath(snapshot.path)
+        self._key = snapshot.file()
         self._busy = 0  # threads that read or write, or are about to
         self._free = False  # given back; when no thread is busy any more it is so for others
         self._unlock: Any = None
@@ -78,7 +77,7 @@ class Claim:
                     )
             _claims[self._key] = self
         try:
-            self._unlock = lock(Path(self.snapshot.path))
+            self._unlock = lock(self._key)
             with _without_collections():
                 return load_quietly(self.snapshot)
         except BaseException:

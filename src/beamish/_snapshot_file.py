@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def write(path: Path, version: int, codec: str, chunks: Iterator[bytes], *, keep
     try:
         try:
             size = _write_new(new, version, codec, chunks, durable)
+            if path.is_file():
+                new.chmod(stat.S_IMODE(path.stat().st_mode))  # who may read it is for whoever made the first one to say
             _rotate(path, new, keep)
         except BaseException:
             with contextlib.suppress(OSError):

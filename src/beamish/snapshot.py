@@ -103,6 +103,10 @@ class Snapshot:
         """A Snapshot as it is; a path with the usual values. What a `snapshot=` argument takes."""
         return given if isinstance(given, Snapshot) else cls(given, **defaults)
 
+    def file(self) -> Path:
+        """The file itself, where `path` is a link to it: that stays a link."""
+        return Path(os.path.realpath(self.path))
+
 
 def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
@@ -127,7 +131,7 @@ def save(snapshot: Snapshot | str | os.PathLike[str], data: Any) -> int:
 
 
 def save_chunks(snapshot: Snapshot, chunks: Iterator[bytes]) -> int:
-    path = Path(snapshot.path)
+    path = snapshot.file()
     return write(path, snapshot.version, snapshot.codec, chunks, keep=snapshot.keep, durable=snapshot.durability == "full")
 
 
@@ -166,7 +170,7 @@ def load(snapshot: Snapshot | str | os.PathLike[str]) -> Loaded | None:
 def load_quietly(snapshot: Snapshot) -> tuple[Loaded | None, list[Aside]]:
     """The same, and what is to be told of damaged files."""
     asides: list[Aside] = []
-    found = find(Path(snapshot.path), asides)
+    found = find(snapshot.file(), asides)
     if found is None:
         return None, asides
     head, path = found.head, found.path

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,22 @@ class TestSaveAndLoad:
         assert data_of(path) == 1
         snapshot.save(path, 2)
         assert "orders.snap.new" not in files(path)
+
+    def test_who_may_read_it_stays_as_it_was(self, path: Path) -> None:
+        snapshot.save(path, 1)
+        path.chmod(0o600)
+        snapshot.save(path, 2)
+        assert [stat.S_IMODE(path.with_name(name).stat().st_mode) for name in files(path)] == [0o600, 0o600]
+
+    def test_a_link_stays_a_link(self, path: Path) -> None:
+        (path.parent / "data").mkdir()
+        goal = path.parent / "data" / "real.snap"
+        path.symlink_to(goal)
+        for n in (1, 2):
+            snapshot.save(path, n)
+        assert path.is_symlink()
+        assert data_of(path) == data_of(goal) == 2
+        assert files(goal) == ["real.snap", "real.snap.1"]
 
     def test_data_that_can_not_be_written_leaves_the_old(self, path: Path) -> None:
         snapshot.save(path, 1)
