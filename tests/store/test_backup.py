@@ -72,9 +72,17 @@ async def test_it_is_of_one_moment_though_others_write(engine: Make, tmp_path: P
 
     async with open_shop(engine()) as shop:
         await fill(shop, Counter("a", 0), Counter("b", 0), *(Account(n, "x") for n in range(3000)))
-        writers = [asyncio.ensure_future(shop.transaction(move, n)) for n in range(30)]
+        done = asyncio.Event()
+
+        async def write(n: int) -> None:
+            while not done.is_set():
+                await shop.transaction(move, n)
+                await asyncio.sleep(0)
+
+        writers = [asyncio.ensure_future(write(n)) for n in range(4)]
         for n in range(5):
             await shop.backup(tmp_path / f"backup{n}")
+        done.set()
         await asyncio.gather(*writers)
         for n in range(5):
             await shop.restore(tmp_path / f"backup{n}", Counter)

@@ -40,7 +40,8 @@ class SQLite:
       part of a transaction, and never one before another.
 
     `cache`: how many keys of each table are kept in memory, those used most recently; others are read in a thread. Tables with `ram=True`
-    are in memory as a whole. Transactions are serializable, see `_local`; writes are made by one thread, reads by another.
+    are in memory as a whole. Transactions are serializable, see `_local`; writes are made by one thread, reads of keys
+    by a second one, queries by a third.
     """
 
     def __init__(self, path: str | PathLike[str], *, durability: Durability = "full", cache: int = 100_000) -> None:
@@ -105,7 +106,7 @@ class SQLite:
 
 
 class _Opening:
-    """What there is from `open` to `close`: the file, two threads, and the core."""
+    """What there is from `open` to `close`: the file, three threads, and the core."""
 
     def __init__(self, engine: SQLite, tables: Sequence[Table[Any]], keep_events: int) -> None:
         self.file = File(engine.path, engine.durability, keep_events)
@@ -166,25 +167,21 @@ class _Opening:
 
     async def dump(self, tables: Sequence[Table[Any]]) -> tuple[int, AsyncIterator[tuple[Table[Any], list[Any]]]]:
         """By a connection of its own, whose one transaction sees one moment, and a thread of its own, so that readers do not wait."""
-        await self.journal.finish()
         pieces = self._dump(tables)
         position: Any = await anext(pieces)
         return position, pieces
 
     async def _dump(self, tables: Sequence[Table[Any]]) -> AsyncGenerator[Any, None]:
         """First the position, then the pieces."""
-        thread = Worker(self.loop, "dump")
-        db = None
+        reader = _Reader(self, "dump")
         try:
-            db = found = await thread.run(lambda: self.file.connect(reads=True))
-            yield await thread.run(lambda: _moment(found))
-            pieces = self._pieces(found, tables)
-            while (piece := await thread.run(lambda: next(pieces, None))) is not None:
+            await reader.open()
+            yield await reader.read(_moment)
+            rest = await reader.read(lambda db: self._pieces(db, tables))
+            while (piece := await reader.read(lambda _: next(rest, None))) is not None:
                 yield piece
         finally:
-            thread.end()
-            if db is not None:
-                db.close()
+            reader.end()
 
     def _pieces(self, db: sqlite3.Connection, tables: Sequence[Table[Any]]) -> Iterator[tuple[Table[Any], list[Any]]]:
         for table in tables:
