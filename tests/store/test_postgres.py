@@ -262,6 +262,23 @@ class TestValues:
             ]
             assert len(await shop.dirty_query(Account, where=lambda one: one.balance % 2 == 0, limit=7)) == 7
 
+    async def test_a_predicate_with_a_limit_looks_only_as_far_as_it_must(self, url: str, schema: str) -> None:
+        seen: list[int] = []
+
+        def rare(one: Account) -> bool:
+            seen.append(one.id)
+            return one.id % 700 == 699
+
+        async with stores(url, schema, 1) as [shop]:
+            await fill(shop, *(Account(n, "x", n) for n in range(3000)))
+            for reverse, wanted in ((False, [699, 1399]), (True, [2799, 2099])):
+                seen.clear()
+                assert [one.id for one in await shop.dirty_query(Account, index="balance", where=rare, limit=2, reverse=reverse)] == wanted
+                assert len(set(seen)) < 1500
+            async with shop.transaction() as tx:
+                assert [one.id for one in await tx.query(Account, where=rare, limit=9)] == [699, 1399, 2099, 2799]
+                assert await tx.query(Account, where=rare, limit=0) == []
+
     async def test_a_bag_keeps_its_order(self, url: str, schema: str) -> None:
         async with stores(url, schema, 1) as [shop]:
             await fill(shop, *(Tag(n % 3, word) for n in range(3) for word in "zyxwv"))

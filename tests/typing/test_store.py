@@ -19,6 +19,7 @@ class Account:
 def a_record_stays_its_class() -> None:
     assert_type(Account(1), Account)
     assert_type(Store("shop").child_spec(engine=SQLite("shop.db"), tables=[Account]), ChildSpec[Store])
+    assert_type(Store("shop").child_spec(engine=store.Postgres("postgresql://host/shop"), tables=[Account]), ChildSpec[Store])
 
 
 async def move(tx: Transaction, key: int, by: int = 1) -> str | None:

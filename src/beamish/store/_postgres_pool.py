@@ -26,7 +26,7 @@ TIMEOUT = Statement("SELECT set_config('statement_timeout', $1, false)", 1)
 WANTED = ("SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan", "SET jit = off")
 ROLLBACK = Statement("ROLLBACK")
 #: Unless the address says otherwise. A connection that lies idle is lost without a word, if a router between here and there forgets it.
-DEFAULTS = {"fallback_application_name": "beamish", "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+DEFAULTS = {"fallback_application_name": "beamish", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
 class Address:

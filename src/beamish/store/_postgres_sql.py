@@ -220,9 +220,9 @@ class Sql(Generic[T]):
     def read(self, key: Any) -> Request:
         return self.by_key(self._key_kind.dump(key))
 
-    def select(self, query: Query) -> Request:
-        """What the query wants, but for its predicate; and for its limit, if it has one."""
-        limited = query.limit is not None and query.where is None
+    def select(self, query: Query, most: int | None) -> Request:
+        """The records of the query's range, whatever its predicate says of them; the first `most` in its order."""
+        limited = most is not None
         shape = (
             query.index,
             query.exact,
@@ -239,8 +239,8 @@ class Sql(Generic[T]):
         dump = KINDS[self.table.field(query.index).type].dump
         ends = (query.low,) if query.exact else (query.low, query.high)
         values: list[Value] = [dump(end) for end in ends if end is not UNBOUNDED and end is not None]
-        if limited:
-            values.append(_INT.pack(query.limit or 0))
+        if most is not None:
+            values.append(_INT.pack(most))
         return statement(*values)
 
     def _statement(self, query: Query, limited: bool) -> Statement:

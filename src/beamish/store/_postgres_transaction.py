@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from beamish._runtime.node import here
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 MANY = 2000
 #: The most events of one row of the outbox.
 PART = 500
+#: Records that are looked at for a query with a predicate and a limit: so many, then so many times more. All in all that is little more
+#: than the last time alone, and needs no cursor.
+AT_FIRST, GROWTH = 100, 8
 #: After so many runs a transaction waits a little before the next (seconds, and up to ten times that): programs elsewhere have no turns.
 PATIENT, LATER = 3, 0.005
 
@@ -103,8 +106,7 @@ class Transaction:
         return tuple([make(row) for row in sql.rows(await self._ask(sql.read(key)))])
 
     async def query(self, table: Table[Any], query: Query) -> list[Any]:
-        sql = self._opening.sql[table]
-        return await found_by(query, sql, await self._ask(sql.select(query)))
+        return await found_by(query, self._opening.sql[table], self._ask)
 
     async def _ask(self, request: Request) -> PGresult:
         self._check()
@@ -240,8 +242,7 @@ class DirtyTransaction:
         return tuple([make(row) for row in sql.rows(await self._ask(sql.read(key)))])
 
     async def query(self, table: Table[Any], query: Query) -> list[Any]:
-        sql = self._opening.sql[table]
-        return await found_by(query, sql, await self._ask(sql.select(query)))
+        return await found_by(query, self._opening.sql[table], self._ask)
 
     async def _ask(self, request: Request) -> PGresult:
         try:
@@ -262,8 +263,20 @@ class DirtyTransaction:
     async def abort(self) -> None: ...
 
 
-async def found_by(query: Query, sql: Sql[Table[Any]], answer: PGresult) -> list[Any]:
-    """The records of an answer that the query's predicate says yes to."""
+async def found_by(query: Query, sql: Sql[Table[Any]], ask: Callable[[Request], Awaitable[PGresult]]) -> list[Any]:
+    """The records that match. A predicate runs here: with a limit, more and more are asked for, until it has said yes often enough."""
+    if query.where is None or query.limit is None:
+        return await _matching(query, sql, await ask(sql.select(query, query.limit)))
+    most = max(AT_FIRST, 2 * query.limit)
+    while True:
+        answer = await ask(sql.select(query, most))
+        found = await _matching(query, sql, answer)
+        if len(found) >= query.limit or answer.ntuples < most:
+            return found
+        most *= GROWTH
+
+
+async def _matching(query: Query, sql: Sql[Table[Any]], answer: PGresult) -> list[Any]:
     make, where, limit = sql.table.make, query.where, query.limit
 
     def find() -> list[Any]:
