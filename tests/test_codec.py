@@ -393,3 +393,18 @@ class TestInTurn:
         taken: list[int] = []
         assert codec.decode_chunks(lines()) == list(range(10_000))
         assert taken == list(range(11))
+
+
+class TestAnotherDecoder:
+    """msgspec reads what needs no second look, where it is installed. What it refuses is left to the standard library."""
+
+    @pytest.mark.parametrize("value", [[1, 2.5, None], {"a": ["\ud800"]}, list(range(5000)), 2**90])
+    def test_what_it_refuses_is_read_all_the_same(self, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuses(line: bytes) -> Any:
+            asked.append(line)
+            raise ValueError("not for me")
+
+        asked: list[bytes] = []
+        monkeypatch.setattr("beamish._codec_read._plain", refuses)
+        assert codec.decode(codec.encode(value)) == value
+        assert asked

@@ -43,8 +43,15 @@ def _fastest() -> Callable[[bytes], Any]:
         return lambda line: _json(line.decode())
 
 
-#: For lines in which everything is what JSON says it is.
 _plain = _fastest()
+
+
+def _unmarked(line: bytes) -> Any:
+    """A line in which everything is what JSON says it is."""
+    try:
+        return _plain(line)
+    except Exception:  # msgspec refuses what json can read, half a surrogate pair; and says less of where the rest is wrong
+        return _json(line.decode())
 
 
 class Reader:
@@ -72,10 +79,7 @@ class Reader:
         try:
             if b'"$' in line or b'"@' in line:
                 return self._marked(line)
-            try:
-                return _plain(line)
-            except Exception:  # msgspec refuses what json can read: half a surrogate pair; and says of the rest less where it is
-                return _json(line.decode())
+            return _unmarked(line)
         except CodecError:
             raise
         except RecursionError:
@@ -87,7 +91,7 @@ class Reader:
         if b'"$whole"' not in line and b'"$part"' not in line:
             return _decode(line.decode())
         if line.startswith(_BEGIN) and b'"$' not in line[len(_BEGIN) :] and b'"@' not in line:
-            return self._part(*_plain(line)["$part"])
+            return self._part(*_unmarked(line)["$part"])
         if self._decode is None:
             self._decode = _reader(object_hook=self._object)
         return self._decode(line.decode())

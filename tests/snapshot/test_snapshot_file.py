@@ -442,7 +442,60 @@ print(last)
 """
 
 
+#: The same with a server in a tree: it counts, and saves every 5 ms. What it has counted and what it has saved is said.
+SERVING = """
+import asyncio, os, random, signal, sys
+from beamish import GenServer, Snapshot, call, supervise, telemetry
+from beamish.snapshot import load
+
+options, chance, last = Snapshot(sys.argv[1], every=0.005, durability="normal"), random.Random(3), 0
+
+class Counter(GenServer[list], snapshot=options):
+    def init(self):
+        return [0] * 2000
+
+    @call
+    def count(self, state):
+        state[:] = [state[0] + 1] * 2000
+        os.write(pipe, b"counted %d\\n" % state[0])
+
+async def serve():
+    telemetry.attach("saved", "beamish.snapshot.saved", lambda *_: os.write(pipe, b"saved %d\\n" % load(options).data[0]))
+    async with supervise([Counter("counter").child_spec()]):
+        while True:
+            await Counter("counter").count()
+            await asyncio.sleep(0.0005)
+
+for _ in range(15):
+    out, pipe = os.pipe()
+    child = os.fork()
+    if not child:
+        asyncio.run(serve())
+    os.close(pipe)
+    with open(out) as lines:
+        said = [lines.readline() for _ in range(chance.randrange(1, 150))]
+        os.kill(child, signal.SIGKILL)
+        said += lines
+    os.waitpid(child, 0)
+    numbers = {word: int(n) for word, n in (line.split() for line in said)}
+    assert int(said[0].split()[1]) == last + 1, "it began with what was saved"
+    found = load(options)
+    state = [0] if found is None else found.data
+    assert len(set(state)) == 1, "torn"
+    assert numbers.get("saved", last) <= state[0] <= numbers["counted"], (last, numbers, state[0])
+    last = state[0]
+print(last)
+"""
+
+
 class TestKill:
+    @pytest.mark.real_time("the moment of a kill -9 of another process can't be chosen by a clock of ours")
+    def test_a_server_that_is_killed_goes_on_with_what_was_saved(self, path: Path) -> None:
+        done = subprocess.run([sys.executable, "-c", SERVING, path], env=ENVIRONMENT, capture_output=True, text=True)
+        assert not done.stderr
+        assert int(done.stdout) > 0
+        assert not [name for name in files(path) if "damaged" in name]
+
     @pytest.mark.real_time("the moment of a kill -9 of another process can't be chosen by a clock of ours")
     @pytest.mark.parametrize("seed", range(2))
     def test_what_is_killed_leaves_the_old_state_or_the_new(self, path: Path, seed: int) -> None:
