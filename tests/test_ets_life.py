@@ -308,6 +308,32 @@ class TestTheOwnersEnd:
                     await Owner.start()
         assert ets.tables() == []
 
+    async def test_what_a_killed_process_still_does_does_not_happen(self) -> None:
+        table, own_table = filled(access="public"), list[Table[Any, Any]]()
+
+        async def run() -> None:
+            own_table.append(filled())
+            try:
+                await forever()
+            finally:
+                for write in WRITES.values():
+                    try:
+                        write(table)
+                    except asyncio.CancelledError:
+                        refused.append("cancelled")
+                    try:
+                        write(own_table[0])
+                    except NoTable:
+                        refused.append("gone")
+
+        refused: list[str] = []
+        pid = spawn(run)
+        await settle()
+        exit(pid, KILL)
+        await settle()
+        assert table.to_list() == [("k", 1), ("p", (0,))]
+        assert refused == ["cancelled", "gone"] * len(WRITES)
+
     async def test_what_the_owner_owns_otherwise_still_sees_it(self) -> None:
         seen: list[Any] = []
 

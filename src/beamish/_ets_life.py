@@ -255,11 +255,18 @@ class Owned(Generic[K, V]):
             node = self._node
             if (node.current or _current()) is not self._writer or get_ident() != node.thread:
                 self._is_owner(verb)
+        elif self._node.ghosts:
+            self._alive()
 
     def _is_owner(self, verb: str) -> None:
         """The same, called when the first glance does not tell."""
         if self._guard is _NOBODY or self._owner is not self._me():
             self._refuse(verb)
+
+    def _alive(self) -> None:
+        """What a killed process still does while its code unwinds does not happen."""
+        if get_ident() == self._node.thread:
+            living(self._node)
 
     def _may_read(self, verb: str) -> None:
         """Called when not everybody may, or there is nothing any more."""

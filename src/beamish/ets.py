@@ -91,6 +91,8 @@ class Table(Traversed[K, V], Generic[K, V]):
             if self._alone:
                 self._data[key] = value
                 return
+        elif self._node.ghosts:
+            self._alive()
         self._lock.acquire()  # `with` would take 0.1 µs more
         try:
             self._rows.put(key, value)
