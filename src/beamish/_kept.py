@@ -66,7 +66,21 @@ class Ours:
 class Keeper:
     """What one server has to do with its file. `Extra.keeper`."""
 
-    __slots__ = ("asked", "claim", "closed", "leaving", "process", "ready", "saving", "since", "snapshot", "timer", "unsaved", "warned")
+    __slots__ = (
+        "asked",
+        "claim",
+        "closed",
+        "late",
+        "leaving",
+        "process",
+        "ready",
+        "saving",
+        "since",
+        "snapshot",
+        "timer",
+        "unsaved",
+        "warned",
+    )
 
     def __init__(self, process: ServerProcess, snapshot: Snapshot) -> None:
         self.process = process
@@ -78,6 +92,7 @@ class Keeper:
         self.timer: Timer | None = None
         self.saving: asyncio.Future[Any] | None = None
         self.asked = False  # a beat waits until an async handler is done
+        self.late = False  # one waits until the write that is under way is done
         self.leaving: object = None  # the reason of an exit signal, while the end is saved
         self.warned = False
         self.closed = False
@@ -131,7 +146,7 @@ class Keeper:
         if self.closed or process.status in (EXITING, DEAD) or self.leaving is not None or not self.unsaved:
             return
         if self.saving is not None:
-            self.since = max(self.since, self.snapshot.changes or 0)  # `_saved` looks whether it is due
+            self.late = True
         elif process.status in AT_REST or process.status == QUEUED:
             self._at_rest()
         elif not self.asked:
@@ -153,8 +168,8 @@ class Keeper:
             node.depth -= 1
             if process.status == RUNNING or process.looked():
                 process.status = before
-                if process.mbox and before in AT_REST and before != WATCHED:
-                    node.enqueue(process)  # `dump` has sent it something
+                if process.mbox and before in AT_REST:
+                    process.release()  # `dump` has sent it something
 
     # -- one save
 
@@ -214,8 +229,9 @@ class Keeper:
         elif SAVED.handlers:
             facts = {"server": self.process.label(), "path": str(self.snapshot.path)}
             SAVED.execute({"duration": perf_counter() - begin, "bytes": future.result(), "changes": taken}, facts)
-        if error is None and self.since >= (self.snapshot.changes or self.since + 1):
-            self.beat()  # so much has happened meanwhile
+        late, self.late = self.late, False
+        if late and error is None:
+            self.beat()
 
     def _failed(self, error: BaseException, taken: int) -> None:
         self.unsaved += taken

@@ -246,6 +246,19 @@ class TestWhen:
             assert [one.measurements["changes"] for one in heard] == [2, 3]
             assert on_disk(path) == [0, 1, 2, 3, 4]
 
+    async def test_a_beat_that_comes_while_it_is_written_is_not_lost(
+        self, world: World, clock: ManualClock, where: Snapshot, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        numbers = await world.start_supervised(Numbers.child_spec(where))
+        with events(SAVED) as heard, gated(monkeypatch) as gate:
+            await numbers.add(1)
+            await clock.advance(30.0)
+            await numbers.add(2)
+            await clock.advance(30.0)
+            gate.set()
+            await until(heard, 2)
+        assert on_disk(path) == [1, 2]
+
     async def test_the_state_is_that_of_one_moment_between_two_messages(
         self, world: World, clock: ManualClock, where: Snapshot, path: Path
     ) -> None:
@@ -285,7 +298,8 @@ class TestWhen:
             await clock.advance(7.0)
         assert seen == [begin + 10.0]
 
-    async def test_a_dump_that_sends_the_server_a_message(self, world: World, clock: ManualClock, path: Path) -> None:
+    @pytest.mark.parametrize("watched", [False, True])
+    async def test_a_dump_that_sends_the_server_a_message(self, watched: bool, world: World, clock: ManualClock, path: Path) -> None:
         class Echo(GenServer[list[str]]):
             def init(self) -> Init:
                 return Init([], snapshot=Snapshot(path, every=3.0))
@@ -301,13 +315,20 @@ class TestWhen:
 
             def handle_info(self, state: list[str], message: Any) -> None:
                 state.append(message)
+                handled.append(message)
+
+        handled: list[Any] = []
 
         echo = await world.start_supervised(Echo.child_spec())
+        if watched:
+            await system.statistics(echo, True)
         with events(SAVED) as heard:
             await echo.get()
             await clock.advance(3.0)
             await until(heard, 1)
-        assert await echo.get() == ["dumped"]
+            await settle()
+        assert handled[0] == "dumped"
+        assert (await echo.get())[0] == "dumped"
 
     async def test_replace_state_is_a_change(self, world: World, clock: ManualClock, where: Snapshot, path: Path) -> None:
         numbers = await world.start_supervised(Numbers.child_spec(where))
