@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,11 +16,13 @@ from beamish.store._query import Query
 from beamish.store._rows import Rows
 from beamish.store._table import Table
 from beamish.store.engine import Engine, Writes
-from beamish.store.errors import Conflict, NoTable
+from beamish.store.errors import Conflict, NoTable, StoreClosed, StoreFailed
 from beamish.store.transaction import Transaction
 from beamish.timer import monotonic
 
 R = TypeVar("R")
+
+_log = logging.getLogger("beamish.store")
 
 ATTEMPTS = 100
 TRANSACTION = telemetry.event("beamish.store.transaction")
@@ -82,6 +85,7 @@ class Opened:
     # -- transactions
 
     def begin(self, attempt: int = 1) -> Transaction:
+        self._running()
         tx = Transaction(self, self.engine.begin(attempt=attempt))
         if TRANSACTION.handlers:
             tx.began = monotonic()
@@ -89,7 +93,12 @@ class Opened:
 
     def dirty(self) -> Transaction:
         """For reads outside of any transaction."""
+        self._running()
         return Transaction(self, self.engine.begin(dirty=True))
+
+    def _running(self) -> None:
+        if self.closed:  # the engine may have been opened anew meanwhile, by the store's next start
+            raise StoreClosed("the store has ended, or was started again, since this began")
 
     async def run(self, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
         """`fn` in a transaction, again and again until nobody else gets between."""
@@ -159,7 +168,10 @@ class Opened:
     async def shown(self, writes: Writes) -> None:
         """After a commit: wait until the copies in memory have it."""
         if self.copies is not None and not self.copies.rows.keys().isdisjoint(writes):
-            await self.copies.passed()
+            try:
+                await self.copies.passed()
+            except StoreFailed as error:  # it has happened all the same; nobody may be told the opposite
+                _log.warning("%r: its copies in memory do not show yet what was committed: %s", self.server, error)
 
     def close(self) -> None:
         self.closed = True
