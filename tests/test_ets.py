@@ -448,6 +448,12 @@ class TestFromKeyToKey:
 
 class TestGoingThrough:
     @every_kind
+    async def test_keys_in_both_directions(self, kind: Any) -> None:
+        table = filled(kind, *((n, n) for n in (5, 1, 3)), (1, 2))
+        assert list(reversed(table)) == list(table)[::-1]
+        assert sorted(table) == [1, 3, 5]
+
+    @every_kind
     async def test_what_is_there_all_the_time_is_met_once(self, kind: Any) -> None:
         table = filled(kind, *((n, n) for n in range(3000)))
         met = []

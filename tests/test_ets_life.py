@@ -67,6 +67,7 @@ READS: dict[str, Callable[[Table[Any, Any]], Any]] = {
     "member": lambda t: "k" in t,
     "len": len,
     "iter": list,
+    "reversed": lambda t: list(reversed(t)),
     "items": lambda t: list(t.items()),
     "to_list": lambda t: t.to_list(),
     "first": lambda t: t.first(),

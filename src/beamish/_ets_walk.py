@@ -108,6 +108,11 @@ class Traversed(Owned[K, V], Generic[K, V]):
         self._may_read("iter")
         return self._live_keys(self._keys(None, None, "low", reverse=False))
 
+    def __reversed__(self) -> Iterator[K]:
+        """The same, the last one first."""
+        self._may_read("reversed")
+        return self._live_keys(self._keys(None, None, "low", reverse=True))
+
     def _live_keys(self, batches: Iterator[list[K]]) -> Iterator[K]:
         for batch in batches:
             for key in batch:
