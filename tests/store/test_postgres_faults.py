@@ -14,7 +14,7 @@ import pytest
 import postgres
 from beamish import StartError, store
 from beamish.store import CannotOpen, CommitUnknown, Store, StoreFailed, Transaction
-from storing import SHOP, Account, open_shop as open_any
+from storing import SHOP, Account, Counter, open_shop as open_any
 
 WHY = postgres.missing()
 pytestmark = [pytest.mark.skipif(WHY is not None, reason=str(WHY)), pytest.mark.timeout(60)]
@@ -237,6 +237,35 @@ class TestInTheMiddleOfACommit:
             assert found == counted
             seen = [await anext(events) for _ in range(found)]
             assert {one.key for one in seen} == {one.id for one in await shop.dirty_query(Account)}
+
+
+class TestCopiesInMemory:
+    async def test_a_commit_that_they_do_not_show_yet_is_a_commit(self, server: postgres.Server) -> None:
+        """The server goes away between the two: whoever has committed may not be told that nothing has happened."""
+        url = server.database()
+        async with open_any(Postgres(url, patience=1.5), [Counter]) as shop:
+            copy = await shop.ram(Counter)
+            await shop.dirty_write(Counter("a"))
+            committing = asyncio.ensure_future(shop.dirty_update_counter(Counter, "a"))
+            async with watched(url) as look:
+                await until(look, """SELECT 1 FROM beamish."Counter" WHERE n = 1""")
+            server.kill()
+            await committing
+            server.start()
+            await shop.dirty_write(Counter("b"))
+            assert (copy["a"], copy["b"]) == (Counter("a", 1), Counter("b"))
+
+    async def test_they_catch_up_and_a_store_may_end_while_they_cannot(self, server: postgres.Server) -> None:
+        async with open_any(Postgres(server.database(), patience=1.5), [Counter]) as shop:
+            copy = await shop.ram(Counter)
+            server.kill()
+            with pytest.raises(StoreFailed):
+                await shop.dirty_write(Counter("lost"))
+            server.start()
+            await shop.dirty_write(Counter("a"))
+            assert copy["a"] == Counter("a")
+            assert "lost" not in copy
+            server.kill()
 
 
 class TestSlow:

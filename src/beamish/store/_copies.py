@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from beamish.store._rows import Rows
@@ -45,23 +46,28 @@ class Copies:
 
     async def follow(self, opened: Opened) -> None:
         """A process, linked to the store's."""
+        stale = False
         while not opened.closed:
+            seen = opened.wakes
             try:
-                seen = opened.wakes
+                if stale:
+                    await self.fill()
+                    stale = False
                 events = await self.engine.events(self.position, BATCH)
                 if not events:
                     await opened.news(seen)
                 elif any(event.op == "restore" and event.table in self._by_class for event in events):
-                    await self.fill()
+                    stale = True
                 else:
                     self.apply(events)
             except PositionGone:
-                await self.fill()
+                stale = True
             except StoreClosed:
                 return
             except StoreError:
                 _log.exception("%r: its copies in memory can't be kept fresh; trying again in %s s", opened.server, AGAIN)
-                await asyncio.sleep(AGAIN)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(opened.news(opened.wakes), AGAIN)
 
     def apply(self, events: Iterable[Event[Any]]) -> None:
         last = self.position

@@ -25,7 +25,7 @@ from beamish._runtime.node import here
 from beamish.messages import receive, send
 from beamish.store._events import EventReader
 from beamish.store._postgres_errors import CONFLICTS, said
-from beamish.store._postgres_pool import LAST_PAUSE, clock_of_loop
+from beamish.store._postgres_pool import FIRST_PAUSE, LAST_PAUSE, clock_of_loop
 from beamish.store._postgres_schema import BEGIN, COMMIT, Names, read_schemas
 from beamish.store._postgres_sql import number, numbers, quoted
 from beamish.store._postgres_wire import Gone, Refused, Request, Slow, Statement, Wire
@@ -119,6 +119,7 @@ class Stream:
         """A process of its own: keeps the connection, and looks every `poll` seconds."""
         opening = self._opening
         told_of_it = False
+        wait = FIRST_PAUSE
         while not opening.pool.closed:
             try:
                 wire = await opening.pool.connect(self._notified, patience=0.0)
@@ -128,9 +129,10 @@ class Stream:
                 if not told_of_it:
                     _log.warning("the store's events can't be followed until there is a connection: %s", error)
                 told_of_it = True
-                await asyncio.sleep(LAST_PAUSE)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LAST_PAUSE)
                 continue
-            told_of_it = False
+            told_of_it, wait = False, FIRST_PAUSE
             await self._keep_watch(wire)
 
     async def _keep_watch(self, wire: Wire) -> None:

@@ -227,8 +227,7 @@ class Store(GenServer[Opened], shutdown=30.0):
                     yield table, records
 
             await opened.engine.load(list(chosen.values()), counted())
-            if opened.copies is not None:
-                await opened.copies.passed()
+            await opened.shown({table: {} for table in chosen.values()})
             return count
         finally:
             reader.file.close()
