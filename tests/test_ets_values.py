@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import functools
+import ipaddress
 import pathlib
 import re
 import threading
@@ -13,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import pytest
@@ -83,6 +85,7 @@ def function() -> None: ...
 LASTING: list[Any] = [
     None, True, 1, 2**99, 1.5, 1j, "text", b"bytes", range(3), ..., Colour.RED, int, Plain, function, len, re.compile("a"),
     decimal.Decimal(1), datetime.date.min, datetime.datetime.now(datetime.UTC), datetime.timedelta(1), uuid.uuid4(), pathlib.Path("a"),
+    Fraction(1, 3), ipaddress.ip_network("10.0.0.0/8"),
     (), (1, "a"), ((1,), frozenset([(2,)])), Pair(1, 2), Pair((1,), None), Frozen(1), Frozen((1, Frozen("a"))), FrozenSlots(1), Own(),
     (Own(), Colour.RED), Address("a"), Via(Registry[str, None]("r"), "k"),
 ]  # fmt: skip

@@ -10,9 +10,9 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from datetime import datetime, time
 from decimal import Decimal
-from fractions import Fraction
 from itertools import chain
 from math import isfinite
+from numbers import Rational
 from typing import Any
 
 from beamish._ets_values import is_a, type_of
@@ -43,11 +43,13 @@ def rank(key: Any) -> tuple[Any, ...]:
         return (0,) if key is None else (kind, key)
     if is_a(key, tuple):
         return _rank_of_tuple(key)
-    if isinstance(key, int | float | Fraction):
+    if isinstance(key, int | float | Rational):
         return 1, key
     if isinstance(key, Decimal):
         if key.is_nan():
             return rank(float("nan"))
+        from fractions import Fraction  # which alone can be compared with Decimals and with Fractions; few need it
+
         return 1, Fraction(key) if isfinite(key) else float(key)
     if isinstance(key, str | bytes):
         return (2 if isinstance(key, str) else 3), key

@@ -9,8 +9,6 @@ from __future__ import annotations
 import array
 import datetime
 import decimal
-import fractions
-import ipaddress
 import operator
 import pathlib
 import re
@@ -35,13 +33,14 @@ from beamish.errors import short
 ATOMS: frozenset[type] = frozenset(
     {
         type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type(NotImplemented), type, types.FunctionType,
-        types.BuiltinFunctionType, types.ModuleType, types.CodeType, re.Pattern, weakref.ref, decimal.Decimal, fractions.Fraction,
-        datetime.date, datetime.time, datetime.datetime, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo, uuid.UUID,
-        pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath, ipaddress.IPv4Address,
-        ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network,
+        types.BuiltinFunctionType, types.ModuleType, types.CodeType, re.Pattern, weakref.ref, decimal.Decimal, datetime.date,
+        datetime.time, datetime.datetime, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo, uuid.UUID, pathlib.PurePosixPath,
+        pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath,
     }
 )  # fmt: skip
 
+#: Modules whose classes are such too; not imported for this.
+_ATOMIC = ("fractions", "ipaddress")
 _LASTING = (Pid, Ref, Address, Via, At, Enum, type)
 _CHANGING: Any = (list, dict, set, bytearray, deque, array.array)
 _FIXED: Any = object()
@@ -56,7 +55,7 @@ def changing_part(value: Any) -> Any:
     cls = type_of(value)
     if cls is tuple and ATOMS.issuperset(map(type, value)):
         return _FIXED
-    if cls in ATOMS or is_a(value, _LASTING):
+    if cls in ATOMS or cls.__module__ in _ATOMIC or is_a(value, _LASTING):
         return _FIXED
     parts: Iterable[Any]
     if is_a(value, (tuple, frozenset)):
