@@ -192,27 +192,38 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The newest good file."""
+    """The newest good file, open at its body: what is read is what was checked, even if there is a newer one by now."""
 
     path: Path
     head: Head
+    file: IO[bytes]
 
 
 def find(path: Path, asides: list[Aside]) -> Found | None:
     """The newest good file of a snapshot; what is damaged is set aside, and told in `asides`. None when there is none.
 
+    Whoever calls closes it.
+
     Raises NewerSnapshot, and SnapshotError for what can't be read although it is there. Blocks.
     """
     for candidate in _generations(path):
         try:
-            with candidate.open("rb") as file:
-                return Found(candidate, check(file, candidate))
+            file = candidate.open("rb")
         except FileNotFoundError:
             continue
         except OSError as error:
             raise SnapshotError(f"the snapshot {candidate} can't be read: {error.strerror or error}") from error
+        try:
+            return Found(candidate, check(file, candidate), file)
+        except OSError as error:
+            file.close()
+            raise SnapshotError(f"the snapshot {candidate} can't be read: {error.strerror or error}") from error
         except Damaged as damage:
+            file.close()
             asides.append(_set_aside(candidate, path, str(damage)))
+        except BaseException:
+            file.close()
+            raise
     return None
 
 

@@ -44,7 +44,7 @@ async def keep(table: Table[Any, Any], snapshot: Snapshot) -> TableKeeper:
 class TableKeeper:
     """Keeps one table. `await save()`: now, and not at the next beat. `await stop()`: once more, and no more."""
 
-    __slots__ = ("_claim", "_last", "_node", "_saving", "_stopped", "_table", "_timer", "_write", "snapshot")
+    __slots__ = ("_claim", "_last", "_late", "_node", "_saving", "_stopped", "_table", "_timer", "_write", "snapshot")
 
     def __init__(self, table: Table[Any, Any], snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -55,6 +55,7 @@ class TableKeeper:
         self._saving: asyncio.Future[int | None] | None = None
         self._write: Future[int | None] | None = None  # the last one, in its thread
         self._last: Rows | None = None  # what is in the file
+        self._late = False  # a beat has come while a write was under way
         self._stopped = False
 
     async def begin(self) -> None:
@@ -110,6 +111,8 @@ class TableKeeper:
         self._arm()
         if self._saving is None:
             self._save()
+        else:
+            self._late = True  # `_saved` looks again
 
     # -- one save
 
@@ -152,6 +155,9 @@ class TableKeeper:
             self._last = rows
             if SAVED.handlers:
                 SAVED.execute({"duration": perf_counter() - begin, "bytes": size, "changes": len(rows)}, facts)
+        late, self._late = self._late, False
+        if late and error is None and not self._stopped:
+            self._save()
 
     async def _done(self) -> None:
         while self._saving is not None:

@@ -39,6 +39,7 @@ from beamish import codec, telemetry
 from beamish._codec_types import check_migrations, migrated
 from beamish._snapshot_file import (
     Aside,
+    Found,
     NewerSnapshot as NewerSnapshot,
     SnapshotError as SnapshotError,
     SnapshotInUse as SnapshotInUse,
@@ -173,6 +174,11 @@ def load_quietly(snapshot: Snapshot) -> tuple[Loaded | None, list[Aside]]:
     found = find(snapshot.file(), asides)
     if found is None:
         return None, asides
+    with found.file:
+        return Loaded(_data_of(snapshot, found), found.head.saved_at, found.path), asides
+
+
+def _data_of(snapshot: Snapshot, found: Found) -> Any:
     head, path = found.head, found.path
     if head.codec != snapshot.codec:
         raise SnapshotError(
@@ -185,10 +191,8 @@ def load_quietly(snapshot: Snapshot) -> tuple[Loaded | None, list[Aside]]:
             "run the newer program. The file was left as it is"
         )
     try:
-        with path.open("rb") as file:
-            file.seek(len(file.readline()))
-            data = codec.decode_chunks(gently(file)) if head.codec == "json" else pickle.load(file)
-        data = migrated("its data", data, head.version, snapshot.version, dict(snapshot.migrations))
+        data = codec.decode_chunks(gently(found.file)) if head.codec == "json" else pickle.load(found.file)
+        return migrated("its data", data, head.version, snapshot.version, dict(snapshot.migrations))
     except OSError as error:
         raise SnapshotError(f"the snapshot {path} can't be read: {error.strerror or error}") from error
     except codec.NewerVersion as error:
@@ -197,7 +201,6 @@ def load_quietly(snapshot: Snapshot) -> tuple[Loaded | None, list[Aside]]:
         raise SnapshotError(f"the snapshot {path} is whole, and can't be made data: {error}. The file was left as it is") from error
     except Exception as error:  # of pickle, and of the classes it makes
         raise SnapshotError(f"the snapshot {path} is whole, and can't be made data: {short(error)}. The file was left as it is") from error
-    return Loaded(data, head.saved_at, path), asides
 
 
 def tell(asides: list[Aside], server: object) -> None:

@@ -492,7 +492,7 @@ class TestKill:
     @pytest.mark.real_time("the moment of a kill -9 of another process can't be chosen by a clock of ours")
     def test_a_server_that_is_killed_goes_on_with_what_was_saved(self, path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", SERVING, path], env=ENVIRONMENT, capture_output=True, text=True)
-        assert not done.stderr
+        assert done.stderr == ""
         assert int(done.stdout) > 0
         assert not [name for name in files(path) if "damaged" in name]
 
@@ -500,6 +500,6 @@ class TestKill:
     @pytest.mark.parametrize("seed", range(2))
     def test_what_is_killed_leaves_the_old_state_or_the_new(self, path: Path, seed: int) -> None:
         done = subprocess.run([sys.executable, "-c", KILLING, path, str(seed)], env=ENVIRONMENT, capture_output=True, text=True)
-        assert not done.stderr
+        assert done.stderr == ""
         assert int(done.stdout) > 50
         assert not [name for name in files(path) if "damaged" in name]
