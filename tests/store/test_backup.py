@@ -161,13 +161,24 @@ def _cut_line(data: bytes) -> bytes:
     return b"\n".join(data.split(b"\n")[:-2]) + b"\n"
 
 
+def _bad_first_line(data: bytes) -> bytes:
+    return data.replace(b'"format":1', b'"format":"x"', 1)
+
+
 def _flip(data: bytes) -> bytes:
     return data.replace(b"ann", b"anx")
 
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [(_cut, Damaged), (_cut_line, Damaged), (_flip, Damaged), (lambda _: b"", NotAStore), (lambda _: b"SQLite format 3\0" * 9, NotAStore)],
+    [
+        (_cut, Damaged),
+        (_cut_line, Damaged),
+        (_flip, Damaged),
+        (_bad_first_line, Damaged),
+        (lambda _: b"", NotAStore),
+        (lambda _: b"SQLite format 3\0" * 9, NotAStore),
+    ],
 )
 async def test_a_bad_backup_changes_nothing(engine: Make, tmp_path: Path, change: Any, error: type[Exception]) -> None:
     path = tmp_path / "backup"

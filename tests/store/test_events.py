@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from beamish.store import Aborted, Engine, Event, PositionGone, StoreClosed, Subscription
+from beamish.store import Aborted, Engine, Event, PositionGone, Subscription
 from storing import Account, Counter, Tag, fill, open_shop
 
 Make = Callable[[], Engine]
@@ -76,11 +76,16 @@ async def test_who_waits_is_woken(engine: Make) -> None:
 async def test_the_store_says_when_it_ends(engine: Make) -> None:
     async with open_shop(engine()) as shop:
         events = await shop.subscribe(Account)
-        waiting = asyncio.ensure_future(anext(events))
+
+        async def follow() -> int:
+            async for _ in events:
+                raise AssertionError
+            return events.position
+
+        waiting = asyncio.ensure_future(follow())
         await asyncio.sleep(0)
         await shop.stop()
-        with pytest.raises(StoreClosed, match="position 0"):
-            await waiting
+        assert await waiting == 0
 
 
 async def test_bags_tell_each_record(engine: Make) -> None:
@@ -117,11 +122,18 @@ async def test_only_the_last_events_are_kept(engine: Make) -> None:
         assert (await anext(await shop.subscribe(from_=4900))).position == 4901
 
 
-@pytest.mark.parametrize("position", [-1, 1, 1000])
+@pytest.mark.parametrize("position", [1, 1000])
 async def test_a_position_that_is_not_there_yet_is_refused(engine: Make, position: int) -> None:
     async with open_shop(engine()) as shop:
         with pytest.raises(ValueError, match="positions of this store go from 0 to 0"):
             await anext(await shop.subscribe(from_=position))
+
+
+@pytest.mark.parametrize("position", [-1, "1", True])
+async def test_what_is_no_position_is_refused_at_once(engine: Make, position: Any) -> None:
+    async with open_shop(engine()) as shop:
+        with pytest.raises(ValueError, match="from_ is the position"):
+            await shop.subscribe(from_=position)
 
 
 async def test_a_slow_reader_holds_nobody_up_and_misses_nothing(engine: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -160,6 +161,53 @@ class TestNested:
                         inner.delete(Account, 2)
                     tx.abort("outer")
             assert await shop.dirty_query(Account) == [BOB]
+
+
+class TestWhatIsOver:
+    async def test_a_nested_transaction_ends_with_its_block(self, engine: Make) -> None:
+        async with open_shop(engine()) as shop:
+            async with shop.transaction() as tx:
+                async with tx.nested() as inner:
+                    inner.write(ANN)
+                with pytest.raises(TransactionOver):
+                    inner.write(BOB)
+                with pytest.raises(TransactionOver):
+                    inner.nested()
+            for use in (tx.abort, tx.nested):
+                with pytest.raises(TransactionOver):
+                    use()
+            assert await shop.dirty_query(Account) == [ANN]
+
+    async def test_an_abort_that_somebody_catches_aborts_all_the_same(self, engine: Make) -> None:
+        async def swallows(tx: Transaction) -> None:
+            tx.write(ANN)
+            with suppress(Exception):
+                tx.abort("no")
+            with pytest.raises(TransactionOver, match="was aborted"):
+                tx.write(BOB)
+
+        async def inner_swallows(tx: Transaction) -> None:
+            tx.write(ANN)
+            with pytest.raises(Aborted, match="inner"):
+                async with tx.nested() as inner:
+                    inner.write(BOB)
+                    with suppress(Aborted):
+                        inner.abort("inner")
+
+        async def outer_from_within(tx: Transaction) -> None:
+            with suppress(Aborted):
+                async with tx.nested() as inner:
+                    inner.write(BOB)
+                    tx.abort("outer")
+
+        async with open_shop(engine()) as shop:
+            with pytest.raises(Aborted, match="no"):
+                await shop.transaction(swallows)
+            with pytest.raises(Aborted, match="outer"):
+                await shop.transaction(outer_from_within)
+            assert await shop.dirty_query(Account) == []
+            await shop.transaction(inner_swallows)
+            assert await shop.dirty_query(Account) == [ANN]
 
 
 class TestBags:

@@ -36,6 +36,36 @@ if TYPE_CHECKING:
     from beamish.store.postgres import Postgres as Postgres
 
 
+__all__ = [
+    "Aborted",
+    "BadRecord",
+    "CannotOpen",
+    "CommitUnknown",
+    "Conflict",
+    "Damaged",
+    "Engine",
+    "Event",
+    "Inclusive",
+    "Locked",
+    "Memory",
+    "NoTable",
+    "NotAStore",
+    "PositionGone",
+    "Ram",
+    "SQLite",
+    "Store",
+    "StoreClosed",
+    "StoreError",
+    "StoreFailed",
+    "Subscription",
+    "Transaction",
+    "TransactionOver",
+    "WrongSchema",
+    "record",
+    "table_of",
+]
+
+
 def __getattr__(name: str) -> Any:
     """`store.Postgres`, imported when it is asked for: it needs psycopg, which comes with `beamish[postgres]`."""
     if name == "Postgres":

@@ -94,8 +94,14 @@ class Reader:
             raise NotAStore(f"{self._path} is no backup of a store")
         if not first.endswith(b"\n"):
             raise Damaged(f"{self._path} is cut off: it has no end. Nothing was restored")
-        head = json.loads(first)
-        if head["format"] > FORMAT:
+        try:
+            head: dict[str, Any] = json.loads(first)
+            newer = head["format"] > FORMAT
+            for one in head["tables"]:
+                Schema.from_json(json.dumps(one))
+        except (ValueError, TypeError, LookupError, AttributeError):
+            raise Damaged(f"{self._path} is damaged: its first line can't be read. Nothing was restored") from None
+        if newer:
             raise WrongSchema(f"{self._path} was written by a newer version of Beamish (format {head['format']}, this one knows {FORMAT})")
         self.file.seek(0)
         found, last = sha256(), b""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from beamish import telemetry
-from beamish.errors import short
+from beamish.errors import Normal, Shutdown, short
 from beamish.store._copies import Copies
 from beamish.store._query import Query
 from beamish.store._rows import Rows
@@ -39,6 +39,7 @@ class Opened:
         self.copies: Copies | None = None  # of ram=True tables, where the engine has none itself
         self.wakes = 0
         self.closed = False
+        self.orderly = False  # it was stopped
         self.sweeping = False
         self.asked = 0
         self._epoch = time.time() - monotonic()  # the clock of the node then goes on from there
@@ -105,14 +106,20 @@ class Opened:
         for attempt in range(1, ATTEMPTS + 1):
             tx = self.begin(attempt)
             try:
-                value = await fn(tx, *args, **kwargs)
+                work = fn(tx, *args, **kwargs)
+                if not hasattr(work, "__await__"):
+                    raise TypeError(
+                        f"transaction takes an async function: async def …(tx, …). Got: {short(fn)}, which returned {short(work)}"
+                    )
+                value = await work
                 await tx._commit()  # pyright: ignore[reportPrivateUsage]
             except Conflict as error:
                 await tx._abort()  # pyright: ignore[reportPrivateUsage]
                 self.told(tx, "conflict", attempt)
                 if attempt == ATTEMPTS:
-                    why = "and another transaction was quicker each time. Is it long, or what it reads much used?"
-                    raise Conflict(f"{short(fn)} was run {attempt} times, {why}") from error
+                    why = "and another transaction was quicker each time. Is it long, or what it reads much used? "
+                    hint = "Does it begin another transaction of the same store? That is a rival; use tx.nested()"
+                    raise Conflict(f"{short(fn)} was run {attempt} times, {why}{hint}") from error
             except BaseException:
                 await tx._abort()  # pyright: ignore[reportPrivateUsage]
                 self.told(tx, "abort", attempt)
@@ -160,9 +167,10 @@ class Opened:
             raise NoTable(f"there is no copy of {table.name} in memory; its @record has to say ram=True")
         return found
 
-    def closing(self) -> None:
+    def closing(self, reason: object) -> None:
         """Nobody gets in any more."""
         self.closed = True
+        self.orderly = isinstance(reason, Normal | Shutdown)
         self.wake()
 
     async def shown(self, writes: Writes) -> None:

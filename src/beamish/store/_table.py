@@ -162,8 +162,8 @@ class Table(Generic[R]):
             if one not in names:
                 raise TypeError(f"{name} has no field {one!r} for a key or an index. It has: {', '.join(names)}")
             if self.field(one).type is None:
-                hint = hint_of(self.cls, one)
-                raise TypeError(f"{name}.{one}: a key or an index has an order: int, float, str, bytes or bool. Got: {hint}")
+                types = "int, float, str, bytes or bool (a UUID as str(uuid), a time as its timestamp())"
+                raise TypeError(f"{name}.{one}: a key or an index has an order: {types}. Got: {hint_of(self.cls, one)}")
         if self.field(self.key).optional:
             raise TypeError(f"{name}.{self.key}: a key can't be None. Got: {hint_of(self.cls, self.key)}")
         if self.key in self.indexes or len(set(self.indexes)) < len(self.indexes):
@@ -220,6 +220,9 @@ def record(
     type goes through `beamish.codec`. Records are values: frozen, compared by their fields. What can be changed in place (a list in a
     field) is copied when it is written and when it is read. TypeError for what makes no table.
     """
+
+    if isinstance(indexes, str):
+        raise TypeError(f"indexes= are the names of fields, in a tuple. Got: {indexes!r}; write indexes=({indexes!r},)")
 
     def decorate(cls: C) -> C:
         table = Table(

@@ -41,8 +41,8 @@ class Ram(Mapping[Any, R]):
         try:
             return self._rows[key][0]
         except KeyError:
-            if self._opened.closed:
-                self._ended()
+            self._alive()
+            self._table.check_key(key)  # one of another type is never there
             return default
 
     def __contains__(self, key: object) -> bool:
@@ -94,7 +94,7 @@ class CarefulRam(Ram[R]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         self._alive()
-        records = self._rows.get(key)
+        records = self._rows.get(self._table.check_key(key))
         if not records or self._opened.expired(self._table, records[0]):
             return default
         return self._table.own(records[0])

@@ -67,6 +67,8 @@ class Store(GenServer[Opened], shutdown=30.0):
         if type(keep_events) is not int or keep_events < 1:
             raise ValueError(f"keep_events is how many events are kept, an int of 1 or more. Got: {short(keep_events)}")
         flag(trap_exit=True)  # so that terminate runs when a supervisor stops it
+        if isinstance(engine, type | str) or not hasattr(engine, "begin"):
+            raise TypeError(f"engine= is where the data is kept, made: store.SQLite('shop.db'), store.Memory(). Got: {short(engine)}")
         known = _known(tables)
         opened = Opened(self, engine, known)
         self.own(opened.close)
@@ -162,6 +164,10 @@ class Store(GenServer[Opened], shutdown=30.0):
         opened = await self._opened()
         return ram_of(opened, opened.resident(opened.table(table)))
 
+    @overload
+    async def subscribe(self, table: type[R], /, *, from_: int | None = None) -> Subscription[R]: ...
+    @overload
+    async def subscribe(self, *tables: type[Any], from_: int | None = None) -> Subscription[Any]: ...
     async def subscribe(self, *tables: type[Any], from_: int | None = None) -> Subscription[Any]:
         """The events of these tables (of all, if none is named) after position `from_`; by default those from now on.
 
@@ -170,6 +176,8 @@ class Store(GenServer[Opened], shutdown=30.0):
         """
         opened = await self._opened()
         chosen = frozenset(opened.table(one).cls for one in tables) or frozenset(opened.tables)
+        if from_ is not None and (type(from_) is not int or from_ < 0):
+            raise ValueError(f"from_ is the position of an event, an int of 0 or more. Got: {short(from_)}")
         return Subscription(opened, chosen, await opened.engine.position() if from_ is None else from_)
 
     async def position(self) -> int:
@@ -264,7 +272,7 @@ class Store(GenServer[Opened], shutdown=30.0):
         return None
 
     async def terminate(self, state: Opened, reason: Any) -> None:
-        state.closing()
+        state.closing(reason)
         await state.engine.close()
 
 
@@ -281,6 +289,8 @@ async def _delete_record(tx: Transaction, record: Any) -> None:
 
 
 def _known(tables: Iterable[type[Any]]) -> dict[type[Any], Table[Any]]:
+    if isinstance(tables, type):
+        raise TypeError(f"tables= is a list of classes. Got: {tables.__name__}; write tables=[{tables.__name__}]")
     found: dict[type[Any], Table[Any]] = {}
     names: dict[str, type[Any]] = {}
     for cls in tables:

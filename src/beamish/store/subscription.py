@@ -18,8 +18,9 @@ class Subscription(Generic[R]):
     """`async for event in await store.subscribe(Account)`: each change, after its commit, in the order of the commits, without gap.
 
     Events are fetched when they are asked for: a slow reader costs no memory, and gets PositionGone when it has fallen behind
-    by more than the store keeps (`keep_events`). StoreClosed when the store ends; subscribe again from `position` when it is back.
-    A server gets them as messages by `self.stream(await store.subscribe(Account))`. For one task at a time.
+    by more than the store keeps (`keep_events`). It ends when the store is stopped, and raises StoreClosed when that crashes; subscribe
+    again from `position` when it is back. A server gets them as messages by `self.stream(await store.subscribe(Account))`, and then
+    `Ended(reason, stream)`. For one task at a time.
     """
 
     def __init__(self, opened: Opened, tables: frozenset[type[Any]], position: int) -> None:
@@ -51,6 +52,9 @@ class Subscription(Generic[R]):
         opened = self._opened
         seen = opened.wakes
         try:
+            if opened.closed and opened.orderly:
+                self._ended = True
+                return
             if opened.closed:
                 raise StoreClosed
             found = await opened.engine.events(self._fetched, BATCH)

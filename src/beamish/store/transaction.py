@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """A transaction, as a user has it: `tx`. What it writes waits here until the commit, and is seen by its own reads."""
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Transaction:
     one task at a time.
     """
 
-    __slots__ = ("_engine", "_opened", "_over", "_undo", "_writes", "began")
+    __slots__ = ("_aborted", "_engine", "_opened", "_over", "_undo", "_writes", "began")
 
     def __init__(self, opened: Opened, engine: EngineTransaction) -> None:
         self._opened = opened
@@ -66,6 +67,7 @@ class Transaction:
         self._writes: dict[Table[Any], dict[Any, Write | Edit[Any]]] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] | None = None
         self._over = False
+        self._aborted: Aborted | None = None
         self.began: float | None = None  # when somebody wants to know how long it takes
 
     # -- reading
@@ -213,11 +215,21 @@ class Transaction:
         When the block raises, Aborted by `inner.abort()` included, what was written in it is undone, and the error goes on: catch it
         outside of the block to go on with the rest. What a nested transaction has committed is undone with the outer one.
         """
+        self._check()
         return Nested(self)
 
     def abort(self, reason: object = None) -> NoReturn:
-        """End the innermost block (or the function) with Aborted(reason): nothing of it happens."""
-        raise Aborted(reason)
+        """End this transaction with Aborted(reason): nothing of it happens, whoever may catch the exception on its way."""
+        self._check()
+        self._over = True
+        self._aborted = Aborted(reason)
+        raise self._aborted
+
+    def _inner(self) -> Transaction:
+        """A nested transaction: what it writes is among the writes of this one."""
+        inner = Transaction(self._opened, self._engine)
+        inner._writes, inner._undo = self._writes, self._undo
+        return inner
 
     def _undo_to(self, mark: int) -> None:
         undo = self._undo or []
@@ -231,6 +243,8 @@ class Transaction:
     # -- the end
 
     async def _commit(self) -> None:
+        if self._aborted is not None:
+            raise self._aborted
         self._check()
         writes: dict[Table[Any], dict[Any, Write]] = {}
         changes: list[Change] = []
@@ -262,6 +276,8 @@ class Transaction:
         await self._engine.abort()
 
     def _check(self) -> None:
+        if self._aborted is not None:
+            raise TransactionOver("this transaction was aborted: nothing of it happens, so there is nothing to be done in it any more")
         if self._over:
             raise TransactionOver("this transaction is over; use its tx inside of its block or function only")
 
@@ -282,26 +298,30 @@ def _bag_changes(
 class Nested:
     """The block of a nested transaction."""
 
-    __slots__ = ("_mark", "_outermost", "_tx")
+    __slots__ = ("_inner", "_mark", "_outermost", "_tx")
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
     async def __aenter__(self) -> Transaction:
         tx = self._tx
-        tx._check()  # pyright: ignore[reportPrivateUsage]
-        self._outermost = tx._undo is None  # pyright: ignore[reportPrivateUsage]
-        if tx._undo is None:  # pyright: ignore[reportPrivateUsage]
-            tx._undo = []  # pyright: ignore[reportPrivateUsage]
-        self._mark = len(tx._undo)  # pyright: ignore[reportPrivateUsage]
-        return tx
+        tx._check()
+        self._outermost = tx._undo is None
+        if tx._undo is None:
+            tx._undo = []
+        self._mark = len(tx._undo)
+        self._inner = tx._inner()
+        return self._inner
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        tx = self._tx
-        if error is not None:
-            tx._undo_to(self._mark)  # pyright: ignore[reportPrivateUsage]
+        tx, inner = self._tx, self._inner
+        inner._over = True
+        if error is not None or inner._aborted is not None:
+            tx._undo_to(self._mark)
         if self._outermost:
-            tx._undo = None  # pyright: ignore[reportPrivateUsage]
+            tx._undo = None
+        if error is None and inner._aborted is not None:
+            raise inner._aborted
 
 
 class Block:
@@ -322,12 +342,12 @@ class Block:
         outcome = "abort"
         try:
             if error is None:
-                await tx._commit()  # pyright: ignore[reportPrivateUsage]
+                await tx._commit()
                 outcome = "commit"
         except Conflict:
             outcome = "conflict"
             raise
         finally:
-            await tx._abort()  # pyright: ignore[reportPrivateUsage]
-            tx._opened.told(tx, outcome)  # pyright: ignore[reportPrivateUsage]
+            await tx._abort()
+            tx._opened.told(tx, outcome)
         return False
