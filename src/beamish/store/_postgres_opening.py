@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from beamish.errors import KILL
-from beamish.process import exit, spawn
+from beamish.process import exit, spawn_link
 from beamish.store._postgres_errors import failure
 from beamish.store._postgres_pool import Address, Pool, Turns
 from beamish.store._postgres_schema import BEGIN, COMMIT, Names, Opener, pieces
@@ -48,7 +48,7 @@ class Opening:
         self.sql, self.schemas = opener.sql, opener.schemas
         self.outbox = Outbox(self)
         self.stream = Stream(self, keep, wake, poll)
-        self.stream.follower = spawn(self.stream.follow)
+        self.stream.follower = spawn_link(self.stream.follow)  # without it the store could not go on
 
     async def connect(self) -> Wire:
         """A connection of its own, for what may take its time."""
@@ -100,6 +100,7 @@ class Opening:
         try:
             reading = await self.connect()
         except Gone as error:
+            self.pool.check()
             raise failure(error) from None
         try:
             position = await self._freeze(reading)

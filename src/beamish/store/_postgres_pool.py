@@ -124,10 +124,10 @@ class Pool:
             try:
                 return await self._connect(max(until - clock.now(), 1.0), notified)
             except (psycopg.Error, OSError, Gone) as error:
+                self.check()
                 text = line(error)
                 if clock.now() + wait >= until or not _may_be_there_soon(text):
                     raise StoreFailed(f"PostgreSQL at {self.address.shown} can't be reached: {text}") from None  # it might show more
-            self.check()
             await asyncio.sleep(wait)
             self.check()
             wait = min(wait * 2, LAST_PAUSE)

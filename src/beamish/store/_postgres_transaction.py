@@ -177,6 +177,7 @@ class Transaction:
             rest.insert(0, BEGIN())
         assert self._wire is not None
         if self._wire.lost is not None:
+            opening.pool.check()
             return self._wire.lost
         try:
             self.committing = self._wire.send(rest)

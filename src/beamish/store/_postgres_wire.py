@@ -141,7 +141,7 @@ class Wire:
         """
         future: Future = self._loop.create_future()
         if self.lost is not None:
-            future.set_exception(self.lost)
+            _fail(future, self.lost)
             return future
         batch = _Batch(future, self._clock.now() + self.timeout)
         pg, prepared, waiting = self._pg, self._prepared, batch.waiting
@@ -160,8 +160,7 @@ class Wire:
         except psycopg.OperationalError as error:
             gone = self._broken(error)
             self.lose(gone)
-            if not future.done():
-                future.set_exception(gone)
+            _fail(future, gone)
         if self._alarm is None and self.lost is None:
             self._alarm = self._clock.call_at(batch.deadline, self._late)
         return future
@@ -178,9 +177,7 @@ class Wire:
         self._pg.finish()
         batches, self._batches = self._batches, deque()
         for batch in batches:
-            if not batch.future.done():
-                batch.future.set_exception(why)
-                batch.future.exception()  # nobody need have waited for it
+            _fail(batch.future, why)
         self._on_lost(self)
 
     # -- what the loop calls
@@ -261,8 +258,7 @@ class Wire:
         if batch.error is None:
             future.set_result(batch.answers)
         else:
-            future.set_exception(batch.error)
-            future.exception()
+            _fail(future, batch.error)
             if batch.error.state in _STALE:
                 self.lose(Gone("another connection may fare better"))
 
@@ -277,5 +273,12 @@ class Wire:
             self._alarm = self._clock.call_at(self._batches[0].deadline, self._late)
 
 
+def _fail(future: Future, error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody need be waiting for it
+
+
 def line(error: Exception) -> str:
+    """Its text, in one."""
     return " ".join(str(error).split())
