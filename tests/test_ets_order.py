@@ -15,6 +15,7 @@ from hypothesis import example, given, settings, strategies as st
 import beamish._ets_order as order
 from beamish import Ref
 from beamish._ets_order import SortedKeys, rank
+from beamish.ets import Table
 
 numbers = st.one_of(
     st.integers(), st.booleans(), st.floats(allow_nan=False), st.decimals(allow_nan=False, places=2), st.fractions(max_denominator=99)
@@ -133,3 +134,17 @@ def backwards(row: SortedKeys) -> Iterator[Any]:
     while part:
         yield from part
         part = row.before(part[-1])
+
+
+def test_a_key_with_an_order_and_no_equality_is_refused() -> None:
+    class Rank:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def __lt__(self, other: Rank) -> bool:
+            return self.n < other.n
+
+    table = Table[Rank, str](kind="ordered_set")
+    with pytest.raises(TypeError, match="__lt__ and __eq__"):
+        table.insert(Rank(1), "a")
+    assert len(table) == 0

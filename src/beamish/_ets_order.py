@@ -60,7 +60,7 @@ def rank(key: Any) -> tuple[Any, ...]:
         return _OTHER, "beamish.ref", key.id
     if not _has_order(key):
         raise TypeError(
-            "the keys of an ordered_set have an order: None, numbers, str, bytes, tuples of such, and classes with __lt__. "
+            "the keys of an ordered_set have an order: None, numbers, str, bytes, tuples of such, and classes with __lt__ and __eq__. "
             f"Got: {short(key)}, and {name} has none. Take a key that has one, or the kind 'set'"
         )
     if isinstance(key, datetime | time) and key.utcoffset() is not None:
@@ -84,6 +84,8 @@ def _rank_of_tuple(key: tuple[Any, ...]) -> tuple[Any, ...]:
 def _has_order(key: Any) -> bool:
     if is_a(key, frozenset):
         return False  # what < says of these is no order of all of them
+    if type(key).__eq__ is object.__eq__:
+        return False  # two that are neither smaller than the other would be different keys in one place
     try:
         return (key < key) in (True, False)
     except TypeError:
