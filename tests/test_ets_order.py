@@ -136,7 +136,7 @@ def backwards(row: SortedKeys) -> Iterator[Any]:
         part = row.before(part[-1])
 
 
-def test_a_key_with_an_order_and_no_equality_is_refused() -> None:
+async def test_a_key_with_an_order_and_no_equality_is_refused() -> None:
     class Rank:
         def __init__(self, n: int) -> None:
             self.n = n
