@@ -52,14 +52,14 @@ class Subscription(Generic[R]):
         opened = self._opened
         seen = opened.wakes
         try:
-            if opened.closed and opened.orderly:
-                self._ended = True
-                return
             if opened.closed:
                 raise StoreClosed
             found = await opened.engine.events(self._fetched, BATCH)
         except StoreClosed:
-            raise StoreClosed(f"the store has ended; this subscription had come to position {self._position}") from None
+            if not opened.orderly:
+                raise StoreClosed(f"the store has ended; this subscription had come to position {self._position}") from None
+            self._ended = True
+            return
         if not found:
             await opened.news(seen)
             return
