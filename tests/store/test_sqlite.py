@@ -63,6 +63,11 @@ class TestOneOwner:
         async with open_shop(SQLite(tmp_path / "shop.db")) as shop:
             assert await shop.dirty_read(Account, 1) == Account(1, "a")
 
+    async def test_a_second_store_by_a_link(self, tmp_path: Path) -> None:
+        (tmp_path / "link.db").symlink_to(tmp_path / "shop.db")
+        async with open_shop(SQLite(tmp_path / "shop.db")):
+            assert isinstance(await refused(SQLite(tmp_path / "link.db")), Locked)
+
     async def test_a_second_process(self, tmp_path: Path) -> None:
         program = (
             "import asyncio, sys; from storing import *\n"
@@ -199,6 +204,18 @@ class TestFullDisk:
             assert isinstance(results[1], store.StoreError) or results[1] == 1
             assert isinstance(results[2], StoreFailed) or results[2] == 2
             assert await shop.dirty_read(Account, 1) in (Account(1, "a", 1), Account(1, "a", 2))
+
+    async def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint(self, tmp_path: Path) -> None:
+        """The header of the file is ahead of the file then; the journal beside it has the rest."""
+        path, done = tmp_path / "shop.db", 0
+        with files_no_larger_than(6_000_000):
+            async with open_shop(SQLite(path)) as shop:
+                with pytest.raises(StoreFailed):
+                    while True:
+                        await fill(shop, *(Account(n, "x" * 500) for n in range(done, done + 500)))
+                        done += 500
+        async with open_shop(SQLite(path)) as shop:
+            assert len(await shop.dirty_query(Account)) == done
 
     async def test_a_small_disk(self, tmp_path: Path) -> None:
         with mounted(tmp_path / "small", "size=1m") as folder:

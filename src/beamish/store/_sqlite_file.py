@@ -248,6 +248,9 @@ def _look(path: Path) -> None:
         return
     if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
         raise NotAStore(f"{path} is no SQLite file. It was left as it is; a store makes its file itself")
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        return  # a checkpoint that was broken off: the header may be ahead of the file, and SQLite knows how to go on
     page = int.from_bytes(head[16:18], "big")
     page = 65536 if page == 1 else page
     if size < page * int.from_bytes(head[28:32], "big"):

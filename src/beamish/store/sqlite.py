@@ -109,7 +109,7 @@ class _Opening:
     """What there is from `open` to `close`: the file, three threads, and the core."""
 
     def __init__(self, engine: SQLite, tables: Sequence[Table[Any]], keep_events: int) -> None:
-        self.file = File(engine.path, engine.durability, keep_events)
+        self.file = File(engine.path.resolve(), engine.durability, keep_events)  # one lock, by whatever links it is reached
         self.tables = tables
         self.cache = engine.cache
         self.loop = asyncio.get_running_loop()
