@@ -262,7 +262,10 @@ class TestDirty:
                 assert await tx.update_counter(Counter, "y") == 1
             await shop.dirty_write(ANN)
             assert await shop.dirty_update_counter(Account, 1, 10, field="balance") == 110
-            with pytest.raises(TypeError, match="owner"):
+            with pytest.raises(BadRecord, match="no Account 5 to count in.*owner"):
                 await shop.dirty_update_counter(Account, 5, field="balance")
+            for name in ("nope", "owner", "id"):
+                with pytest.raises(BadRecord, match=f"no int field '{name}'"):
+                    await shop.dirty_update_counter(Account, 1, field=name)
             with pytest.raises(BadRecord, match="say which with field="):
                 await shop.dirty_update_counter(Tag, 1)

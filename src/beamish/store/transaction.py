@@ -185,9 +185,16 @@ class Transaction:
         """
         found = self._opened.table(table)
         name = field or found.counter()
+        if name == found.key or not any(one.name == name and one.type is int for one in found.fields):
+            raise BadRecord(f"{found.name} has no int field {name!r} beside its key to count in")
         record = await self.read(table, key)
         if record is None:
-            record = found.cls(**{found.key: key, name: 0})
+            try:
+                record = found.cls(**{found.key: key, name: 0})
+            except TypeError as error:
+                raise BadRecord(
+                    f"there is no {found.name} {short(key)} to count in, and none can be made of its key alone: {error}"
+                ) from error
         value: int = getattr(record, name) + by
         self.write(replace(record, **{name: value}))
         return value
