@@ -262,7 +262,7 @@ class TestDirty:
                 assert await tx.update_counter(Counter, "y") == 1
             await shop.dirty_write(ANN)
             assert await shop.dirty_update_counter(Account, 1, 10, field="balance") == 110
-            with pytest.raises(BadRecord, match="no Account 5 to count in.*owner"):
+            with pytest.raises(BadRecord, match=r"no Account 5 to count in.*owner"):
                 await shop.dirty_update_counter(Account, 5, field="balance")
             for name in ("nope", "owner", "id"):
                 with pytest.raises(BadRecord, match=f"no int field '{name}'"):

@@ -216,9 +216,10 @@ def record(
       more. `ttl`: what is written with None there lives so many seconds from then on.
     * `name`: of the table, by default the class's. It is what stays when the class is renamed or moved.
 
-    A field of type int, float, str, bytes, bool, or one of these `| None`, takes exactly such values (a float field ints, too,
-    which may come back as floats); an int has 64 bits. Any other type goes through `beamish.codec`. Records are values: frozen, compared by their fields. What can be changed in place (a list in a
-    field) is copied when it is written and when it is read. TypeError for what makes no table.
+    A field of type int, float, str, bytes, bool, or one of these `| None`, takes exactly such values (a float field ints, too, which may
+    come back as floats); an int has 64 bits. Any other type goes through `beamish.codec`. Records are values: frozen, compared by their
+    fields. What can be changed in place (a list in a field) is copied when it is written and when it is read. TypeError for what makes no
+    table.
     """
 
     if isinstance(indexes, str):
