@@ -84,7 +84,8 @@ def _rank_of_tuple(key: tuple[Any, ...]) -> tuple[Any, ...]:
 def _has_order(key: Any) -> bool:
     if is_a(key, frozenset):
         return False  # what < says of these is no order of all of them
-    if type(key).__eq__ is object.__eq__:
+    equality: Any = type(key).__eq__
+    if equality is object.__eq__:
         return False  # two that are neither smaller than the other would be different keys in one place
     try:
         return (key < key) in (True, False)

@@ -204,3 +204,42 @@ async def test_a_backup_that_can_not_be_written_leaves_the_old_one(engine: Make,
             await shop.backup(tmp_path / "taken")
         assert not [name for name in os.listdir(tmp_path) if "new" in name]
         assert await shop.dirty_read(Account, 1) == Account(1, "ann")
+
+
+async def test_two_backups_to_one_path_are_each_whole(tmp_path: Path) -> None:
+    async with open_shop(store.Memory()) as shop:
+        await fill(shop, *(Account(n, "x" * 50) for n in range(2000)))
+        counts = await asyncio.gather(*(shop.backup(tmp_path / "backup") for _ in range(4)))
+        assert counts == [2000] * 4
+        assert await shop.restore(tmp_path / "backup") == 2000
+    assert os.listdir(tmp_path) == ["backup"]
+
+
+async def test_a_cancelled_backup_leaves_nothing(tmp_path: Path) -> None:
+    async with open_shop(store.Memory()) as shop:
+        await fill(shop, *(Account(n, "x" * 50) for n in range(500)))
+        for turns in range(12):
+            task = asyncio.ensure_future(shop.backup(tmp_path / "backup"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert os.listdir(tmp_path) in ([], ["backup"])
+
+
+@store.record(key="id", name="Account", version=4, migrations={n: lambda old: {"id": 1} for n in range(1, 4)})
+@dataclass(frozen=True)
+class Merged:
+    id: int
+
+
+async def test_a_migration_that_makes_one_key_of_two_restores_nothing(tmp_path: Path) -> None:
+    async with open_shop(Memory(), [Account]) as shop:
+        await fill(shop, Account(1, "a"), Account(2, "b"))
+        await shop.backup(tmp_path / "backup")
+    async with open_shop(Memory(), [Merged]) as shop:
+        await fill(shop, Merged(7))
+        with pytest.raises(WrongSchema, match="two records have the key 1"):
+            await shop.restore(tmp_path / "backup")
+        assert await shop.dirty_query(Merged) == [Merged(7)]

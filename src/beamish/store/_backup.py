@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from secrets import token_hex
+from typing import Any, BinaryIO, TypeVar, cast
 
+from beamish.errors import short
 from beamish.store._events import from_json, to_json
 from beamish.store._schema import Schema, reader
 from beamish.store._table import Row, Table
 from beamish.store.errors import Damaged, NotAStore, StoreFailed, WrongSchema
+
+T = TypeVar("T")
 
 MAGIC = "beamish store backup"
 FORMAT = 1
 
 
 class Writer:
-    """A file that is there as a whole, or not at all. Its methods block, and are for a thread."""
+    """A file that is there as a whole, or not at all. Its methods block, and are for a thread: see `whole`."""
 
     def __init__(self, path: Path, position: int, tables: Iterable[Table[Any]]) -> None:
         self._path = path
-        self._new = path.with_name(f"{path.name}.new-{os.getpid()}")
+        self._new = path.with_name(f"{path.name}.new-{os.getpid()}-{token_hex(4)}")  # two of them may write to one path
+        self._position = position
         self._numbers = {table: number for number, table in enumerate(tables)}
         self._sum = sha256()
         self.count = 0
+
+    def begin(self) -> None:
         try:
-            self._file: BinaryIO = self._new.open("wb")
+            self._file: BinaryIO = self._new.open("xb")
             schemas = [json.loads(Schema.of(table).to_json()) for table in self._numbers]
-            self._line({"is": MAGIC, "format": FORMAT, "position": position, "tables": schemas})
+            self._line({"is": MAGIC, "format": FORMAT, "position": self._position, "tables": schemas})
         except OSError as error:
             raise self._failed(error) from error
 
@@ -73,20 +81,22 @@ class Writer:
 
 
 class Reader:
-    """A backup that was found to be whole. Blocks, too."""
+    """A backup that is found to be whole by `begin`. Blocks, too."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.schemas: list[Schema] = []
+
+    def begin(self) -> None:
         try:
-            self.file: BinaryIO = path.open("rb")
+            self.file: BinaryIO = self._path.open("rb")
         except OSError as error:
-            raise NotAStore(f"there is no backup {path} that can be read: {error.strerror}") from error
-        try:
-            head = self._check()
-        except BaseException:
+            raise NotAStore(f"there is no backup {self._path} that can be read: {error.strerror}") from error
+        self.schemas = [Schema.from_json(json.dumps(one)) for one in self._check()["tables"]]
+
+    def close(self) -> None:
+        if hasattr(self, "file"):
             self.file.close()
-            raise
-        self.schemas = [Schema.from_json(json.dumps(one)) for one in head["tables"]]
 
     def _check(self) -> dict[str, Any]:
         first = self.file.readline(1 << 20)
@@ -118,11 +128,15 @@ class Reader:
         return dict(head)
 
     def pieces(self, tables: dict[str, Table[Any]]) -> Iterator[tuple[Table[Any], list[Any]]]:
-        """The records of these tables, of today's version."""
+        """The records of these tables, of today's version. WrongSchema when a migration makes one key of two."""
         readers: dict[int, tuple[Table[Any], Callable[[Row], Any]]] = {}
+        migrated: dict[int, set[Any]] = {}
         for number, schema in enumerate(self.schemas):
             if schema.name in tables:
-                readers[number] = tables[schema.name], reader(schema, tables[schema.name])
+                table = tables[schema.name]
+                readers[number] = table, reader(schema, table)
+                if schema.version != table.version and not table.bag:
+                    migrated[number] = set()
         for line in self.file:
             found = from_json(line.decode())
             if isinstance(found, dict):
@@ -130,7 +144,31 @@ class Reader:
             number, rows = cast("tuple[int, list[Row]]", found)
             if number in readers:
                 table, read = readers[number]
-                yield table, [read(row) for row in rows]
+                records = [read(row) for row in rows]
+                if number in migrated:
+                    _no_two(table, records, migrated[number])
+                yield table, records
+
+
+def _no_two(table: Table[Any], records: list[Any], seen: set[Any]) -> None:
+    for record in records:
+        key = getattr(record, table.key)
+        if key in seen:
+            raise WrongSchema(f"{table.name}: after its migration two records have the key {short(key)}, where a set has one")
+        seen.add(key)
+
+
+async def whole(fn: Callable[..., T], *args: Any) -> T:
+    """`fn` in a thread, to its end even when the task is cancelled meanwhile: what it has opened can be closed then."""
+    task = asyncio.ensure_future(asyncio.to_thread(fn, *args))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # whoever cancels does not ask for it
+        raise
 
 
 async def in_thread(reader: Reader, tables: dict[str, Table[Any]], run: Callable[..., Any]) -> AsyncIterator[tuple[Table[Any], list[Any]]]:

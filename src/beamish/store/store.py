@@ -17,7 +17,7 @@ async with shop.transaction() as tx:
 
 from __future__ import annotations
 
-from asyncio import sleep, to_thread
+from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from os import PathLike
 from pathlib import Path
@@ -29,7 +29,7 @@ from beamish._runtime.signals import Exited
 from beamish.errors import Normal, short
 from beamish.gen_server import GenServer
 from beamish.process import find, flag, spawn_link
-from beamish.store._backup import Reader, Writer, in_thread
+from beamish.store._backup import Reader, Writer, in_thread, whole
 from beamish.store._copies import Copies
 from beamish.store._opened import Opened
 from beamish.store._query import UNBOUNDED, Inclusive
@@ -195,12 +195,13 @@ class Store(GenServer[Opened], shutdown=30.0):
         opened = await self._opened()
         tables = list(opened.tables.values())
         position, pieces = await opened.engine.dump(tables)
+        writer = Writer(Path(path), position, tables)
         try:
-            writer = await to_thread(Writer, Path(path), position, tables)
             try:
+                await whole(writer.begin)
                 async for table, records in pieces:
-                    await to_thread(writer.add, table, records)
-                await to_thread(writer.finish)
+                    await whole(writer.add, table, records)
+                await whole(writer.finish)
             finally:
                 writer.drop()
         finally:
@@ -216,8 +217,9 @@ class Store(GenServer[Opened], shutdown=30.0):
         for each table. Damaged, NotAStore, WrongSchema: nothing has changed. All of the records are held in memory once.
         """
         opened = await self._opened()
-        reader = await to_thread(Reader, Path(path))
+        reader = Reader(Path(path))
         try:
+            await whole(reader.begin)
             known = {table.name: table for table in opened.tables.values()}
             wanted = [opened.table(one).name for one in tables] or [schema.name for schema in reader.schemas]
             inside = {schema.name for schema in reader.schemas}
@@ -230,7 +232,7 @@ class Store(GenServer[Opened], shutdown=30.0):
 
             async def counted() -> AsyncIterator[tuple[Table[Any], list[Any]]]:
                 nonlocal count
-                async for table, records in in_thread(reader, chosen, to_thread):
+                async for table, records in in_thread(reader, chosen, whole):
                     count += len(records)
                     yield table, records
 
@@ -238,7 +240,7 @@ class Store(GenServer[Opened], shutdown=30.0):
             await opened.shown({table: {} for table in chosen.values()})
             return count
         finally:
-            reader.file.close()
+            reader.close()
 
     # -- the server's side
 
