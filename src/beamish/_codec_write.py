@@ -173,7 +173,7 @@ class Writer:
             pack, values = self.pack, zip(found.fields, found.values(value), strict=True)
             return {found.tag: {key: one if type(one) in _ATOMS else pack(one) for key, one in values}}
         data: Any = found.dump(value)
-        if data.__class__ is dict and set(map(type, data)) <= _STR:  # its keys mean nothing to the codec: no need to look at them
+        if data.__class__ is dict and _plain(data):
             self.weight += len(data)
             pack = self.pack
             return {found.tag: {key: one if type(one) in _ATOMS else pack(one) for key, one in data.items()}}
@@ -260,11 +260,16 @@ def _list(writer: Writer, value: list[Any]) -> Any:
     return [one if type(one) in _ATOMS else pack(one) for one in value]
 
 
+def _plain(value: dict[Any, Any]) -> bool:
+    """Whether it may be written as it is: its keys are texts, and it is not taken for an object that says what it is."""
+    return set(map(type, value)) <= _STR and (len(value) != 1 or next(iter(value))[:1] not in ("$", "@"))
+
+
 def _dict(writer: Writer, value: dict[Any, Any]) -> Any:
     if not writer.room(len(value)):
         return writer.take_out(value)
     pack = writer.pack
-    if set(map(type, value)) <= _STR and (len(value) != 1 or next(iter(value))[:1] not in ("$", "@")):
+    if _plain(value):
         return {key: one if type(one) in _ATOMS else pack(one) for key, one in value.items()}
     return {"$map": [_pair(writer, entry) for entry in value.items()]}
 

@@ -35,8 +35,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from beamish._codec_read import Reader
-from beamish._codec_types import CodecError as CodecError, NewerVersion as NewerVersion, registered, type_of
+from beamish._codec_types import CodecError, NewerVersion, registered, type_of
 from beamish._codec_write import Writer, text
+
+__all__ = ["CodecError", "NewerVersion", "decode", "decode_chunks", "encode", "encode_chunks", "register"]
 
 C = TypeVar("C", bound=type)
 
@@ -80,6 +82,8 @@ def register(
     The table is one for the whole program. ValueError for a name that another class has, TypeError for a class that can't be
     written so. Subclasses are not included: each has its own name.
     """
+    if isinstance(name, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f'codec.register needs the name under which values are written: @codec.register("{name.__name__}"), say')
     if cls is None:
 
         def decorate(cls: Any) -> Any:
