@@ -38,6 +38,10 @@ ENGINES: dict[str, Kind] = {
 }
 
 
+#: For tests of what survives: `@durable`.
+durable = pytest.mark.parametrize("kind", [name for name, kind in ENGINES.items() if kind.durable], indirect=True)
+
+
 @store.record(key="id", indexes=("owner", "balance"))
 @dataclass(frozen=True, slots=True)
 class Account:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from beamish.store import BadRecord, Engine, NoTable, StoreClosed, Transaction
-from storing import Account, Counter, Kind, Tag, fill, open_shop
+from storing import Account, Counter, Kind, Tag, durable, fill, open_shop
 
 Make = Callable[[], Engine]
 
@@ -80,9 +80,8 @@ async def test_a_copy_ends_with_its_store(engine: Make) -> None:
             len(counters)
 
 
-async def test_a_copy_is_there_after_a_restart(engine: Make, kind: Kind) -> None:
-    if not kind.durable:
-        pytest.skip("nothing survives in this engine")
+@durable
+async def test_a_copy_is_there_after_a_restart(engine: Make) -> None:
     async with open_shop(engine()) as shop:
         await fill(shop, Counter("a", 1), Counter("b", 2))
     async with open_shop(engine()) as shop:

@@ -10,18 +10,14 @@ from typing import Any
 import pytest
 
 from beamish import KILL, StartError, exit, store, supervise
-from beamish.store import CommitUnknown, Engine, StoreClosed, WrongSchema, table_of
-from storing import SHOP, TABLES, Account, Counter, Kind, Tag, Thing, fill, open_shop
+from beamish.store import CommitUnknown, Engine, Store, StoreClosed, WrongSchema, table_of
+from storing import SHOP, TABLES, Account, Counter, Tag, Thing, durable, fill, open_shop
 
 Make = Callable[[], Engine]
 THING = Thing(b"\0", 1, float("inf"), "ä", True, b"\xff", (1, b"x"), {1: [2]})
 
 
-@pytest.fixture(autouse=True)
-def durable(kind: Kind) -> None:
-    if not kind.durable:
-        pytest.skip("nothing survives in this engine")
-
+pytestmark = durable
 
 async def test_data_and_events_are_there_after_a_restart(engine: Make) -> None:
     async with open_shop(engine()) as shop:
@@ -137,6 +133,16 @@ class SameKeys:
 class Failing:
     id: int
     n: int
+
+
+async def test_an_engine_object_belongs_to_one_store(engine: Make) -> None:
+    used = engine()
+    async with open_shop(used) as shop:
+        with pytest.raises(StartError, match="give each store one of its own"):
+            await Store("second").start(engine=used, tables=TABLES)
+        await fill(shop, Account(1, "a"))
+    async with open_shop(used) as shop:
+        assert await shop.dirty_read(Account, 1) == Account(1, "a")
 
 
 class TestMigrations:
