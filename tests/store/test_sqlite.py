@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,55 @@ class TestFullDisk:
                 await shop.backup(tmp_path / "backup")
             async with open_shop(SQLite(tmp_path / "large.db")) as shop:
                 assert await shop.restore(tmp_path / "backup") == done
+
+
+class TestCancelled:
+    async def test_whoever_reads_what_a_cancelled_client_commits_is_not_cancelled_with_it(self, tmp_path: Path) -> None:
+        async def read(shop: Store) -> Account | None:
+            async with shop.transaction() as tx:
+                return await tx.read(Account, 1)
+
+        async with open_shop(SQLite(tmp_path / "shop.db")) as shop:
+            await fill(shop, Account(1, "a"))
+            assert await read(shop) == Account(1, "a")
+            writer = asyncio.ensure_future(shop.dirty_write(Account(1, "b")))
+            await asyncio.sleep(0)
+            reader = asyncio.ensure_future(read(shop))
+            await asyncio.sleep(0)
+            writer.cancel()
+            assert await reader in (Account(1, "a"), Account(1, "b"))
+            await shop.stop()  # which waits for what is on its way, whoever was to hear of it
+
+    async def test_a_cancelled_restore_is_made_as_a_whole_or_not_at_all(self, tmp_path: Path) -> None:
+        async with open_shop(SQLite(tmp_path / "shop.db")) as shop:
+            await fill(shop, *(Account(n, "old") for n in range(300)), Counter("x", 1))
+            await shop.backup(tmp_path / "backup")
+            for turns in range(0, 60, 3):
+                await fill(shop, Account(1, "new"), Counter("x", 2))
+                restoring = asyncio.ensure_future(shop.restore(tmp_path / "backup"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                restoring.cancel()
+                await asyncio.gather(restoring, return_exceptions=True)
+                await fill(shop, Tag(1, "x"))  # after it, if it happens
+                old = (await shop.dirty_read(Account, 1)) == Account(1, "old")
+                assert (await shop.ram(Counter))["x"] == Counter("x", 1 if old else 2)
+                assert [one.owner for one in await shop.dirty_query(Account, key=1)] == ["old" if old else "new"]
+
+
+@store.record(key="k", kind="bag")
+@dataclass(frozen=True)
+class Odd:
+    k: int
+    rowid: int
+
+
+async def test_a_field_may_have_any_name(tmp_path: Path) -> None:
+    async with open_shop(SQLite(tmp_path / "shop.db"), [Odd]) as shop:
+        await fill(shop, Odd(1, 3), Odd(1, 1), Odd(1, 2))
+        await shop.backup(tmp_path / "backup")
+        await shop.restore(tmp_path / "backup")
+        assert [one.rowid for one in await shop.dirty_read_all(Odd, 1)] == [3, 1, 2]
 
 
 async def _three(tx: store.Transaction, n: int) -> None:

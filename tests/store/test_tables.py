@@ -106,6 +106,7 @@ def test_a_record_comes_back_from_its_row(record: Thing) -> None:
         Account(1, "\ud800"),
         Account(1, "a\0"),
         Thing(b"", weight=float("nan")),
+        Thing(b"", weight=2**53 + 1),
         Thing(b"", parts=(object(),)),
     ],
 )

@@ -136,6 +136,8 @@ def column_of(field: Field, value: Any) -> Any:
             raise BadRecord(f"can't be stored: {error}") from error
     if type(value) not in PLAIN[field.type]:
         raise BadRecord(f"is of type {shown(field)}")
+    if field.type is float and type(value) is int and abs(value) > 2**53:
+        raise BadRecord("is of type float, which has no place for every int as large as that")
     if type(value) is int and not is_int(value):
         raise BadRecord("is of type int, of 64 bits, signed")
     if type(value) is str and not is_text(value):

@@ -28,6 +28,16 @@ ATTEMPTS = 100
 TRANSACTION = telemetry.event("beamish.store.transaction")
 
 
+def used_by(engine: Engine) -> Opened | None:
+    """Who has opened this very engine object."""
+    found: Opened | None = getattr(engine, "_opened_by", None)
+    return found
+
+
+def in_use_by(engine: Any, opened: Opened | None) -> None:
+    engine._opened_by = opened
+
+
 class Opened:
     """The state of a `Store`."""
 
@@ -185,5 +195,6 @@ class Opened:
         self.closed = True
         if self.copies is not None:
             self.copies.close()
+        in_use_by(self.engine, None)
         self.engine.drop()
         self.wake()

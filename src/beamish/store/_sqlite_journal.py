@@ -13,7 +13,7 @@ from beamish.store._sqlite_file import File
 from beamish.store._table import Table
 from beamish.store._worker import Worker
 from beamish.store.engine import Change, Writes
-from beamish.store.errors import CommitUnknown, StoreClosed, StoreError, StoreFailed
+from beamish.store.errors import CommitUnknown, Conflict, StoreClosed, StoreError, StoreFailed
 
 MOST = 2000
 """Transactions in one batch."""
@@ -45,6 +45,7 @@ class Journal:
         self.waiting: list[Entry] = []
         self.flying: list[Entry] = []
         self.busy = False  # a batch flies, or is about to
+        self.followers: list[tuple[int, asyncio.Future[None]]] = []
         self.crowd = False  # the last batch had company: wait for others of this turn
 
     async def append(self, number: int, writes: Writes, changes: Sequence[Change]) -> None:
@@ -59,16 +60,19 @@ class Journal:
         await done
 
     async def until(self, number: int) -> None:
-        for entry in (*self.flying, *self.waiting):
-            if entry.number == number:
-                await asyncio.shield(entry.done)
-                return
+        if number > self.core.durable:
+            await self._follow(number)
+
+    def _follow(self, number: int) -> asyncio.Future[None]:
+        """A future of one's own: that of a transaction is cancelled with whoever waits for it."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self.followers.append((number, future))
+        return future
 
     async def finish(self) -> None:
         """Wait until nothing is on its way."""
         while self.flying or self.waiting:
-            last = (self.waiting or self.flying)[-1].done
-            await asyncio.wait([last])
+            await asyncio.wait([self._follow((self.waiting or self.flying)[-1].number)])
 
     def _send(self) -> None:
         if not self.waiting or (self.core.closed and not self.busy):
@@ -94,6 +98,7 @@ class Journal:
         for entry in flown:
             if not entry.done.done():
                 entry.done.set_result(None)
+        self._tell(flown[-1].number, None)
         self.tail.add([change for entry in flown for change in entry.changes])
         if self.waiting:
             self.loop.call_soon(self._send)  # after those who were answered just now, and whose next transactions may join
@@ -115,6 +120,20 @@ class Journal:
                 own.__cause__ = error
             entry.done.set_exception(own)
             entry.done.exception()  # whoever waited may be gone
+        if entries:
+            lost: StoreError = Conflict("what this transaction had read was not taken by the disk. Run it again")
+            self._tell(entries[-1].number, StoreClosed("the store has ended") if self.core.closed else lost)
+
+    def _tell(self, number: int, error: StoreError | None) -> None:
+        """Those that wait for a transaction up to this one."""
+        told = [future for wanted, future in self.followers if wanted <= number and not future.done()]
+        self.followers = [one for one in self.followers if one[0] > number]
+        for future in told:
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+                future.exception()
 
     def drop(self) -> None:
         flown, self.flying, waiting = self.flying, [], self.waiting
@@ -125,7 +144,10 @@ class Journal:
         """All contents anew. What is on its way gets there before; transactions that are open can't commit any more."""
         async with self.core.hold():
             await self.finish()
-            await asyncio.shield(self.thread.run(lambda: self.file.replace(tables, iter(pieces))))
+            try:
+                await self.thread.run(lambda: self.file.replace(tables, iter(pieces)))
+            except RuntimeError as error:
+                raise StoreClosed("the store has ended before the restore") from error
             for table in tables:
                 self.bases[table].forget()
             for table, part in pieces:

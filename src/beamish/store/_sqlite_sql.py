@@ -94,7 +94,8 @@ class Sql:
         return text, values
 
     def everything(self) -> str:
-        return f"SELECT {self.columns} FROM {self.name} ORDER BY {'rowid' if self.table.bag else self.key}"
+        order = '"#"' if self.table.bag else self.key
+        return f"SELECT {self.columns} FROM {self.name} ORDER BY {order}"
 
 
 def _powers(most: int) -> list[int]:

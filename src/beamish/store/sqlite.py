@@ -86,7 +86,9 @@ class SQLite:
         opening.tail.check(after)
         if after >= opening.tail.oldest:
             return opening.tail.after(after, limit)
-        return await opening.queries.read(lambda db: opening.older(db, after, limit))
+        found = await opening.queries.read(lambda db: opening.older(db, after, limit))
+        last = opening.tail.position  # what is in the file already may not have been answered yet
+        return [event for event in found if event.position <= last]
 
     def resident(self, table: Table[Any]) -> Rows | None:
         base = self._opened.bases[table]
@@ -100,8 +102,8 @@ class SQLite:
 
     @property
     def _opened(self) -> _Opening:
-        if self._opening is None:
-            raise StoreClosed("the store has ended")
+        if self._opening is None or not hasattr(self._opening, "core"):
+            raise StoreClosed("the store is not open")
         return self._opening
 
 
@@ -191,7 +193,9 @@ class _Opening:
 
     async def load(self, tables: Sequence[Table[Any]], records: AsyncIterable[tuple[Table[Any], list[Any]]]) -> None:
         pieces = [piece async for piece in records]
-        await self.journal.replace(tables, pieces)
+        # A task of its own: cancelled half-way, the file would be one thing and what is in memory another.
+        self.restoring = asyncio.ensure_future(self.journal.replace(tables, pieces))
+        await asyncio.shield(self.restoring)
 
 
 class _Reader:

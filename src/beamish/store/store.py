@@ -31,7 +31,7 @@ from beamish.gen_server import GenServer
 from beamish.process import find, flag, spawn_link
 from beamish.store._backup import Reader, Writer, in_thread, whole
 from beamish.store._copies import Copies
-from beamish.store._opened import Opened
+from beamish.store._opened import Opened, in_use_by, used_by
 from beamish.store._query import UNBOUNDED, Inclusive
 from beamish.store._sweep import sweep
 from beamish.store._table import Table, table_of
@@ -71,6 +71,10 @@ class Store(GenServer[Opened], shutdown=30.0):
             raise TypeError(f"engine= is where the data is kept, made: store.SQLite('shop.db'), store.Memory(). Got: {short(engine)}")
         known = _known(tables)
         opened = Opened(self, engine, known)
+        other = used_by(engine)
+        if other is not None:
+            raise ValueError(f"this engine is open in {other.server!r}; give each store one of its own. Got: {short(engine)}")
+        in_use_by(engine, opened)
         self.own(opened.close)
         await engine.open(list(known.values()), keep_events=keep_events, wake=opened.wake)
         copied = [table for table in known.values() if table.ram and engine.resident(table) is None]
