@@ -54,7 +54,7 @@ class TableKeeper:
         self._timer: Timer | None = None
         self._saving: asyncio.Future[int | None] | None = None
         self._write: Future[int | None] | None = None  # the last one, in its thread
-        self._last: Rows | None = None  # what is in the file
+        self._last: Rows | None = None  # what is in the file; None: nobody knows
         self._late = False  # a beat has come while a write was under way
         self._stopped = False
 
@@ -71,8 +71,6 @@ class TableKeeper:
             self._claim.close()
             raise
         self._table._keeper = self._ended  # pyright: ignore[reportPrivateUsage]
-        if found is not None:
-            self._last = self._rows()
         self._arm()
 
     async def _fill(self, found: Loaded) -> None:
@@ -81,12 +79,22 @@ class TableKeeper:
             raise SnapshotError(f"the snapshot {found.path} holds no table. The file was left as it is")
         if ("bag" in found.data["kind"] or "bag" in kind) and found.data["kind"] != kind:
             raise SnapshotError(f"the snapshot {found.path} holds a {found.data['kind']}, and {self._table!r} is a {kind}")
-        objects = found.data["objects"]
+        objects, loaded = found.data["objects"], Rows()
         for start in range(0, len(objects), SLICE):
-            self._table.insert_many(objects[start : start + SLICE])
+            loaded += self._put(objects[start : start + SLICE], bags="bag" in kind)
             await asyncio.sleep(0)
+        self._last = loaded  # what is there besides, by now or from before, is not saved yet
         if LOADED.handlers:
             LOADED.execute({"saved_at": found.saved_at}, {"server": self._table, "path": str(found.path)})
+
+    def _put(self, objects: Rows, bags: bool) -> Rows:
+        """What was saved, as it is stored now. What is there under one of its keys is newer: in a bag both stay."""
+        table: Any = self._table
+        pairs: Rows = table._pairs(objects)
+        table._may_write("insert_new")
+        with table._lock:
+            table._rows.put_all(pairs if bags else [pair for pair in pairs if pair[0] not in table._data])
+        return pairs
 
     # -- when
 

@@ -146,6 +146,9 @@ async def keep(table: Table[Any, Any], snapshot: Snapshot | str | os.PathLike[st
         prices = ets.Table[str, int]("prices")
         await snapshot.keep(prices, "prices.snap")          # in an async init, say; then put in what is not there yet
 
+    What is in the table already, or is put in while it is filled, is newer than what was saved: it stays, and is saved with the
+    rest. In a bag and a duplicate_bag both are there then.
+
     It is saved `every` so many seconds, if it has changed, and when it ends: by `delete_table`, with the end of its owner (a clean
     one; after a crash the last snapshot counts), or with the loop. It may change its owner. A save that fails is logged, told by
     telemetry, and tried again. `changes` can't be counted here.

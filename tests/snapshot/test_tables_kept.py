@@ -133,6 +133,57 @@ async def test_values_that_are_shared_are_always_saved(world: World, path: Path)
     await keeper.stop()
 
 
+async def test_what_was_in_it_before_is_newer_and_is_saved(world: World, clock: ManualClock, path: Path) -> None:
+    for key in ("a", "b", "c"):
+        table = ets.Table[str, str]()
+        table.insert_many({key: key, "all": key})
+        with events(SAVED) as heard:
+            keeper = await snapshot.keep(table, Snapshot(path, every=10.0))
+            await clock.advance(10.0)
+            await until(heard, 1)
+        assert table["all"] == key
+        assert on_disk(path) == dict(table.items())
+        await keeper.stop()
+    assert sorted(on_disk(path)) == ["a", "all", "b", "c"]
+
+
+@pytest.mark.parametrize(("kind", "count"), [("bag", 1), ("duplicate_bag", 2)])
+async def test_a_bag_has_both(world: World, path: Path, kind: Any, count: int) -> None:
+    for value in (1, 2):
+        table = ets.Table[str, int](kind=kind)
+        table.insert_many([("a", 0), ("a", value)])
+        keeper = await snapshot.keep(table, path)
+        await keeper.stop()
+    assert sorted(value for _, value in snapshot.load(path).data["objects"]) == [0] * count + [1, 2]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["set", "ordered_set"])
+async def test_what_comes_while_it_is_filled_is_newer(world: World, path: Path, kind: Any) -> None:
+    snapshot.save(path, _snapshot_of(dict.fromkeys(range(5000), "old"), kind))
+    table = ets.Table[int, str](kind=kind, access="public")
+    filling = asyncio.ensure_future(snapshot.keep(table, path))
+    while len(table) < 1000:
+        assert not filling.done()
+        await asyncio.sleep(0)
+    table.insert_many({10: "new", 4500: "new", 9999: "new"})
+    keeper = await filling
+    assert [table[10], table[4500], len(table)] == ["new", "new", 5001]
+    await keeper.stop()
+    assert on_disk(path) == dict(table.items())
+
+
+async def test_what_was_loaded_is_not_saved_again(world: World, path: Path) -> None:
+    snapshot.save(path, _snapshot_of({n: [n] for n in range(3000)}, "set"))
+    keeper = await snapshot.keep(ets.Table[int, list[int]](), path)
+    with events(SAVED) as heard:
+        await keeper.stop()
+    assert heard == []
+
+
+def _snapshot_of(objects: dict[Any, Any], kind: str) -> dict[str, Any]:
+    return {"what": "table", "name": None, "kind": kind, "access": "public", "values": "copied", "objects": list(objects.items())}
+
+
 @pytest.mark.parametrize("how", ["supervisor", "stop"])
 async def test_a_clean_end_of_the_owner_saves_it_and_who_comes_next_finds_it(world: World, path: Path, how: str) -> None:
     shop = Shop("shop")
