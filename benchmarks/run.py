@@ -8,11 +8,6 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make `benchmarks` importable
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, tasks, testing
-
-SUITES = [baselines.suite, ours.suite, children.suite, registries.suite, machines.suite, tasks.suite, search_http.suite, testing.suite]
-from benchmarks import baselines, beam, children, harness, machines, ours, reach, registries, search_http, store_postgres, tasks
-from benchmarks import baselines, beam, children, ets, harness, machines, ours, reach, registries, search_http, store, store_postgres, tasks
 from benchmarks import (
     baselines,
     beam,
@@ -28,6 +23,7 @@ from benchmarks import (
     store,
     store_postgres,
     tasks,
+    testing,
 )
 
 SUITES = [
@@ -42,6 +38,7 @@ SUITES = [
     store.suite,
     store_postgres.suite,
     search_http.suite,
+    testing.suite,
 ]
 """Where the variants come from. A new module is one import and one entry here; its baseline may stand in another."""
 

@@ -19,6 +19,7 @@ THING = Thing(b"\0", 1, float("inf"), "ä", True, b"\xff", (1, b"x"), {1: [2]})
 
 pytestmark = durable
 
+
 async def test_data_and_events_are_there_after_a_restart(engine: Make) -> None:
     async with open_shop(engine()) as shop:
         await fill(shop, Account(1, "a", 5), Account(2, "b"), Tag(1, "y"), Tag(1, "x"), THING)
