@@ -82,7 +82,7 @@ def register(
     The table is one for the whole program. ValueError for a name that another class has, TypeError for a class that can't be
     written so. Subclasses are not included: each has its own name.
     """
-    if isinstance(name, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(name, type):
         raise TypeError(f'codec.register needs the name under which values are written: @codec.register("{name.__name__}"), say')
     if cls is None:
 

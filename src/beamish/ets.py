@@ -12,7 +12,8 @@ An object is a key with a value. Nothing is awaited. What a process reads are va
 that nobody changes a table but by its verbs. A table is gone with its owner before anybody hears of that end, unless it has a heir.
 
 In an ordered_set, and in ranges, keys have this order: None, numbers (True is 1), str, bytes, tuples (part by part), then all other classes
-with an order, by the names of the classes (dates, UUIDs, pids, references, dataclasses with order=True); a class needs `__lt__` and `__eq__` for that.
+with an order, by the names of the classes (dates, UUIDs, pids, references, dataclasses with order=True); a class of yours
+needs `__lt__` and `__eq__`.
 """
 
 from __future__ import annotations
