@@ -119,3 +119,10 @@ def test_a_value_that_does_not_fit_its_field_is_refused(record: Any) -> None:
 def test_a_key_of_another_type_is_refused(key: Any) -> None:
     with pytest.raises(BadRecord, match=r"Account\.id is of type int"):
         table_of(Account).check_key(key)
+
+
+def test_a_value_that_is_too_long_is_refused_before_it_gets_to_the_database() -> None:
+    with pytest.raises(BadRecord, match="a column takes 67,108,864"):
+        table_of(Account).row(Account(1, "x" * (2**26 + 1)))
+    with pytest.raises(BadRecord, match="a column takes 67,108,864"):
+        table_of(Thing).row(Thing(b"", parts=(b"x" * 2**26,)))

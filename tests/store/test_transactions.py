@@ -236,6 +236,15 @@ class TestBags:
                 tx.write(Tag(1, "d"))
             assert await shop.dirty_read_all(Tag, 1) == [Tag(1, "d")]
 
+    async def test_a_large_bag_is_written_to_in_time(self, engine: Make) -> None:
+        async with open_shop(engine()) as shop:
+            await fill(shop, *(Tag(1, str(n)) for n in range(1000)))
+            for n in range(20):
+                await shop.dirty_write(Tag(1, f"more {n}"))
+                await shop.dirty_delete_record(Tag(1, str(n)))
+            found = [one.word for one in await shop.dirty_read_all(Tag, 1)]
+            assert found == [*map(str, range(20, 1000)), *(f"more {n}" for n in range(20))]
+
     async def test_read_is_for_tables_with_one_record_for_a_key(self, engine: Make) -> None:
         async with open_shop(engine()) as shop:
             with pytest.raises(BadRecord, match=r"read_all\(Tag, 1\)"):

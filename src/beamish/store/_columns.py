@@ -85,12 +85,15 @@ def is_text(value: str) -> bool:
 
 # --- looking at values ------------------------------------------------------------------------------------------------
 
+LONGEST = 64 << 20
+"""Characters or bytes in a column. Beyond a gigabyte databases refuse, and then those who commit at the same time suffer."""
+
 #: What most values pass, as an expression; what does not is looked at closely.
 _QUICK = {
     int: "type({0}) is int and -0x8000000000000000 <= {0} <= 0x7FFFFFFFFFFFFFFF",
     float: "type({0}) is float and {0} == {0}",
-    str: "type({0}) is str and {0}.isascii() and '\\0' not in {0}",
-    bytes: "type({0}) is bytes",
+    str: "type({0}) is str and {0}.isascii() and '\\0' not in {0} and len({0}) <= LONGEST",
+    bytes: "type({0}) is bytes and len({0}) <= LONGEST",
     bool: "type({0}) is bool",
 }
 
@@ -112,7 +115,7 @@ def row(record):
             return ({", ".join(names)},)
     return close_look(record)
 """
-    made: dict[str, Any] = {"cls": cls, "close_look": close_look}
+    made: dict[str, Any] = {"cls": cls, "close_look": close_look, "LONGEST": LONGEST}
     exec(source, made)
     row: Callable[[Any], Row] = made["row"]
     return row
@@ -131,9 +134,10 @@ def column_of(field: Field, value: Any) -> Any:
         return None
     if field.type is None:
         try:
-            return codec.encode(value)
+            encoded = codec.encode(value)
         except (TypeError, ValueError) as error:
             raise BadRecord(f"can't be stored: {error}") from error
+        return _short_enough(encoded)
     if type(value) not in PLAIN[field.type]:
         raise BadRecord(f"is of type {shown(field)}")
     if field.type is float and type(value) is int and abs(value) > 2**53:
@@ -142,7 +146,17 @@ def column_of(field: Field, value: Any) -> Any:
         raise BadRecord("is of type int, of 64 bits, signed")
     if type(value) is str and not is_text(value):
         raise BadRecord("has a lone surrogate or a NUL, which no database stores")
+    if type(value) in (str, bytes):
+        return _short_enough(value)
     return "nan" if field.type is float and value != value else value  # SQLite would make it NULL
+
+
+def _short_enough(value: Any) -> Any:
+    if len(value) > LONGEST:
+        raise BadRecord(
+            f"has {len(value):,} characters or bytes; a column takes {LONGEST:,}. Keep such a thing in a file, and its path here"
+        )
+    return value
 
 
 def value_of(field: Field, column: Any) -> Any:

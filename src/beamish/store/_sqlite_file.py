@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from beamish.store._columns import LONGEST
 from beamish.store._events import encode_events
 from beamish.store._schema import Schema, check, latest, reader
 from beamish.store._sqlite_lock import Lock
@@ -223,12 +224,19 @@ class File:
         for text, values in sql.upserts(rows):
             db.execute(text, values)
 
+    def _insert_events(self, db: sqlite3.Connection, part: Sequence[Change]) -> None:
+        body = encode_events(part)
+        if len(body) > LONGEST and len(part) > 1:  # SQLite has a limit; each for itself is below it
+            half = len(part) // 2
+            self._insert_events(db, part[:half])
+            self._insert_events(db, part[half:])
+            return
+        self.position += len(part)
+        db.execute("INSERT INTO beamish_events VALUES (?, ?, ?)", (self.position, len(part), body))
+
     def _note(self, db: sqlite3.Connection, changes: Sequence[Change]) -> None:
         for begin in range(0, len(changes), EVENTS):
-            part = changes[begin : begin + EVENTS]
-            self.position += len(part)
-            body = encode_events(part)
-            db.execute("INSERT INTO beamish_events VALUES (?, ?, ?)", (self.position, len(part), body))
+            self._insert_events(db, changes[begin : begin + EVENTS])
         if self.position - self.oldest > self.keep + max(self.keep // 4, 1000):
             db.execute("DELETE FROM beamish_events WHERE last <= ?", (self.position - self.keep,))
             [self.oldest] = db.execute("SELECT last - count FROM beamish_events ORDER BY last LIMIT 1").fetchone()

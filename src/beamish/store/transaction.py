@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -39,8 +39,10 @@ class Edit(Generic[R]):
         return replace(self, removed=removed, added=added)
 
     def of(self, before: tuple[R, ...]) -> tuple[R, ...]:
-        left = () if self.cleared else tuple(one for one in before if one not in self.removed)
-        return (*left, *(one for one in self.added if one not in left))
+        removed = members(self.removed)
+        left = () if self.cleared else tuple(one for one in before if one not in removed)
+        there = members(left)
+        return (*left, *(one for one in self.added if one not in there))
 
 
 # What NamedTuple's own constructors do, in a third of the time.
@@ -50,6 +52,14 @@ _change: Callable[[tuple[Op, Table[Any], Any, Any, Row | None]], Change] = parti
 _CLEARED: Edit[Any] = Edit(cleared=True)
 _NO_EDIT: Edit[Any] = Edit()
 _ABSENT: Any = object()
+
+
+def members(records: tuple[R, ...]) -> Collection[R]:
+    """To be asked who is in it: quick, unless the records can't be hashed."""
+    try:
+        return frozenset(records)
+    except TypeError:
+        return records
 
 
 class Transaction:
@@ -297,8 +307,9 @@ def _bag_changes(
     if edit.cleared:
         found.append(Change("delete", table, key, None, None))
         before = ()
-    found.extend(Change("delete_record", table, key, one, table.row(one)) for one in before if one not in after)
-    found.extend(Change("write", table, key, one, row) for one, row in zip(after, rows, strict=True) if one not in before)
+    old, new = members(before), members(after)
+    found.extend(Change("delete_record", table, key, one, table.row(one)) for one in before if one not in new)
+    found.extend(Change("write", table, key, one, row) for one, row in zip(after, rows, strict=True) if one not in old)
     return found
 
 
