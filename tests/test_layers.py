@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / "src" / "beamish"
 
 # The table. A name is a module or a package of beamish; a package's inner modules belong to its layer.
 LAYERS: list[tuple[str, str]] = [
-    ("leaves", "errors telemetry persistent_term codec _codec_types _codec_read _codec_write _snapshot_file"),
+    ("leaves", "errors telemetry persistent_term codec _codec_types _codec_read _codec_write _snapshot_file _snapshot_new"),
     ("runtime", "_runtime"),
     ("processes", "process messages timer _address _report"),
     (

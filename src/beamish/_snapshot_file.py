@@ -1,7 +1,7 @@
 """The file of a snapshot: written so that whatever dies while it is written, the old or the new state is there, never half of one.
 
     orders.snap           the newest; `name.1`, `name.2` … the ones before it
-    orders.snap.new       on its way; a rename makes it the newest
+    orders.snap.new       on its way; a rename makes it the newest (new-1 … where several are written at once)
     orders.snap.lock      who has it: locked while a server keeps its state there
     orders.snap.damaged-… what could not be read, set aside
 
@@ -26,7 +26,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
+from beamish._snapshot_new import beside, on_its_way, turn
 from beamish.errors import BeamishError, short
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MAGIC = b"BEAMISH-SNAPSHOT"
 FORMAT = 1
@@ -70,17 +76,15 @@ def write(path: Path, version: int, codec: str, chunks: Iterator[bytes], *, keep
 
     What was there stays as it was until the new one is whole, and whole on the disk (`durable`: fsync of file and folder).
     """
-    new = beside(path, "new")
     try:
-        try:
-            size = _write_new(new, version, codec, chunks, durable)
+        with on_its_way(path) as (new, file):
+            size, digest = _write_new(file, version, codec, chunks, durable)
+            if os.name != "posix":
+                file.close()  # elsewhere what is open can't be renamed
             if path.is_file():
                 new.chmod(stat.S_IMODE(path.stat().st_mode))  # who may read it is for whoever made the first one to say
-            _rotate(path, new, keep)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                new.unlink()
-            raise
+            with turn(path):
+                _rotate(path, new, 0 if _is_there(path, version, codec, digest) else keep)
         if durable:
             _sync_folder(path.parent)
     except OSError as error:
@@ -88,21 +92,33 @@ def write(path: Path, version: int, codec: str, chunks: Iterator[bytes], *, keep
     return size
 
 
-def _write_new(new: Path, version: int, codec: str, chunks: Iterator[bytes], durable: bool) -> int:
+def _is_there(path: Path, version: int, codec: str, digest: Any) -> bool:
+    """Whether the file has this very body already: then it makes way, and is no generation. By its first line only."""
+    try:
+        with path.open("rb") as file:
+            words = file.read(HEAD).rstrip().split(b" ", 3)
+        head = json.loads(words[3])
+        same: bool = (head["version"], head["codec"]) == (version, codec) and words[2] == _sealed(digest.copy(), FORMAT, words[3])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return same
+
+
+def _write_new(file: IO[bytes], version: int, codec: str, chunks: Iterator[bytes], durable: bool) -> tuple[int, Any]:
+    """Returns the size, and the digest of the body."""
     digest, length = blake2b(digest_size=32), 0
-    with new.open("wb", buffering=0) as file:
-        file.write(b" " * HEAD)
-        for block in _blocks(chunks):
-            digest.update(block)
-            length += len(block)
-            _write_all(file, block)
-        tail = json.dumps({"version": version, "codec": codec, "length": length, "saved_at": time.time()}).encode()
-        line = b" ".join([MAGIC, b"%d" % FORMAT, _sealed(digest, FORMAT, tail), tail])
-        file.seek(0)
-        _write_all(file, line.ljust(HEAD - 1) + b"\n")
-        if durable:
-            os.fsync(file.fileno())
-    return HEAD + length
+    file.write(b" " * HEAD)
+    for block in _blocks(chunks):
+        digest.update(block)
+        length += len(block)
+        _write_all(file, block)
+    tail = json.dumps({"version": version, "codec": codec, "length": length, "saved_at": time.time()}).encode()
+    line = b" ".join([MAGIC, b"%d" % FORMAT, _sealed(digest.copy(), FORMAT, tail), tail])
+    file.seek(0)
+    _write_all(file, line.ljust(HEAD - 1) + b"\n")
+    if durable:
+        os.fsync(file.fileno())
+    return HEAD + length, digest
 
 
 def _sealed(digest: Any, format: int, tail: bytes) -> bytes:
@@ -162,10 +178,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def beside(path: Path, what: object) -> Path:
-    return path.with_name(f"{path.name}.{what}")
 
 
 def _remedy(error: OSError) -> str:
@@ -293,9 +305,7 @@ def lock(path: Path) -> Callable[[], None]:
         file = beside(path, "lock").open("a+b")
     except OSError as error:
         raise SnapshotError(f"the snapshot {path} can't be written: {error.strerror or error}. {_remedy(error)}") from error
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: there two programs with one file are not told apart
+    if fcntl is None:  # there two programs with one file are not told apart
         return file.close
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,52 @@ class TestSaveAndLoad:
         assert data_of(path) == 1
         snapshot.save(path, 2)
         assert "orders.snap.new" not in files(path)
+
+    def test_one_that_is_being_written_is_left_to_its_writer(self, path: Path) -> None:
+        def body() -> Iterator[bytes]:
+            yield b'{"a":'
+            assert "orders.snap.new" in files(path)
+            for n in range(2):
+                snapshot.save(path, ["inner", n])
+            yield b"1}"
+
+        _snapshot_file.write(path, 1, "json", body(), keep=2, durable=False)
+        assert data_of(path) == {"a": 1}
+        assert [data_of(path.with_name(name)) for name in files(path)] == [{"a": 1}, ["inner", 1], ["inner", 0]]
+
+    def test_many_threads_save_to_one_path(self, path: Path) -> None:
+        def saves(n: int) -> None:
+            for turn in range(20):
+                snapshot.save(Snapshot(path, durability="normal"), [n, turn] * 300)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(saves, range(8)))
+        assert files(path) == ["orders.snap", "orders.snap.1", "orders.snap.2"]
+        assert all(len(data_of(path.with_name(name))) == 600 for name in files(path))
+
+    def test_many_programs_save_to_one_path(self, path: Path) -> None:
+        code = """
+            import sys
+            from beamish.snapshot import Snapshot, save
+            for turn in range(60):
+                save(Snapshot(sys.argv[1], durability="normal"), [int(sys.argv[2]), turn] * 300)
+        """
+        command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
+        programs = [subprocess.Popen([*command, str(n)], env=ENVIRONMENT, stderr=subprocess.PIPE) for n in range(3)]
+        for program in programs:
+            program.communicate()
+        assert len(data_of(path)) == 600
+        assert not [name for name in files(path) if "new" in name or "damaged" in name]
+
+    def test_the_same_again_is_no_generation(self, path: Path) -> None:
+        for data in ("a", "b", "b", "b"):
+            snapshot.save(path, data)
+        assert [data_of(path.with_name(name)) for name in files(path)] == ["b", "a"]
+        before = path.read_bytes()
+        snapshot.save(path, "b")
+        assert path.read_bytes() != before, "it was saved now"
+        snapshot.save(Snapshot(path, version=2, migrations={1: str}), "b")
+        assert len(files(path)) == 3
 
     def test_who_may_read_it_stays_as_it_was(self, path: Path) -> None:
         snapshot.save(path, 1)
