@@ -125,17 +125,24 @@ class TestBadFiles:
         with pytest.raises(FileNotFoundError, match=r"no file .*t\.tab, so no table in it"):
             from_file(tmp_path / "t.tab")
 
-    @pytest.mark.parametrize("spoil", ["truncated", "changed", "foreign", "empty"])
+    @pytest.mark.parametrize("spoil", ["truncated", "changed", "empty"])
     async def test_a_damaged_one_is_set_aside_and_makes_no_table(self, spoil: str, tmp_path: Path) -> None:
         path = tmp_path / "t.tab"
         filled().to_file(path)
         whole = path.read_bytes()
-        path.write_bytes({"truncated": whole[:-5], "changed": whole[:-5] + b"XXXXX", "foreign": b"GIF89a" * 99, "empty": b""}[spoil])
+        path.write_bytes({"truncated": whole[:-5], "changed": whole[:-5] + b"XXXXX", "empty": b""}[spoil])
         before = ets.tables()
         with pytest.raises(TableError, match="holds no table that to_file has written: "):
             from_file(path)
         assert ets.tables() == before
         assert [name.startswith("t.tab.damaged") for name in names(tmp_path)] == [True]
+
+    async def test_a_file_of_somebody_else_is_left_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.tab"
+        path.write_bytes(b"GIF89a" * 99)
+        with pytest.raises(snapshot.ForeignFile, match="is no snapshot"):
+            from_file(path)
+        assert path.read_bytes() == b"GIF89a" * 99
 
     @pytest.mark.parametrize("data", [7, {"what": "table"}, {"what": "table", "kind": "set", "access": "x"}, {"entries": {}}])
     async def test_a_snapshot_of_something_else_is_left_alone(self, data: Any, tmp_path: Path) -> None:

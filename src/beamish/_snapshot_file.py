@@ -54,6 +54,10 @@ class SnapshotInUse(SnapshotError):
     """Another server, here or in another process, keeps its state in that file."""
 
 
+class ForeignFile(SnapshotError):
+    """What is at that path is no snapshot, whole or damaged. It is left as it is."""
+
+
 class Damaged(Exception):
     """Why a file is not what was written. Inside of this module only: it is set aside, and the one before it used."""
 
@@ -216,7 +220,7 @@ def find(path: Path, asides: list[Aside]) -> Found | None:
 
     Whoever calls closes it.
 
-    Raises NewerSnapshot, and SnapshotError for what can't be read although it is there. Blocks.
+    Raises NewerSnapshot, ForeignFile, and SnapshotError for what can't be read although it is there. Blocks.
     """
     for candidate in _generations(path):
         try:
@@ -252,11 +256,15 @@ def _generations(path: Path) -> Iterator[Path]:
 
 
 def check(file: IO[bytes], path: Path) -> Head:
-    """Read the whole of it, and its first line. Leaves the file at its body. Raises Damaged or NewerSnapshot."""
+    """Read the whole of it, and its first line. Leaves the file at its body. Raises Damaged, ForeignFile or NewerSnapshot."""
     line = file.read(HEAD)
     words = line.rstrip().split(b" ", 3)
-    if not words[0] or words[0] != MAGIC:
-        raise Damaged("it is empty" if not line else f"it is no snapshot, it begins with {short(line[:16])}")
+    if _is_foreign(line):
+        raise ForeignFile(
+            f"{path} is no snapshot, it begins with {short(line[:16])}: give the snapshot another path. The file was left as it is"
+        )
+    if words[0] != MAGIC:
+        raise Damaged("its first line is garbled" if line.strip(b"\0") else "it is full of zeros" if line else "it is empty")
     if len(words) != 4 or len(line) != HEAD or not words[1].isdigit():
         raise Damaged("its first line is cut off or garbled")
     _, format, wanted, tail = words
@@ -280,6 +288,12 @@ def check(file: IO[bytes], path: Path) -> Head:
         )
     file.seek(HEAD)
     return head
+
+
+def _is_foreign(line: bytes) -> bool:
+    """Whether it is somebody else's file, and not one of ours that a disk has emptied, or of which it has lost some bits."""
+    alike = sum(one == other for one, other in zip(line, MAGIC, strict=False))
+    return bool(line.strip(b"\0")) and 2 * alike < min(len(line), len(MAGIC))
 
 
 def _set_aside(damaged: Path, path: Path, why: str) -> Aside:

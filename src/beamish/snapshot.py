@@ -22,7 +22,7 @@ thread makes it text (a shallow copy will do if the values are immutable):
             return State(data["entries"])
 
 `load` and `save` are the same for programs without a server. A file that is damaged is set aside as `name.damaged-…`, and the one
-before it used; one of a newer version is left alone, and the start fails.
+before it used; one of a newer version, and one that is no snapshot at all, is left alone, and the start fails.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from beamish import codec, telemetry
 from beamish._codec_types import check_migrations, migrated
 from beamish._snapshot_file import (
     Aside,
+    ForeignFile,
     Found,
-    NewerSnapshot as NewerSnapshot,
-    SnapshotError as SnapshotError,
-    SnapshotInUse as SnapshotInUse,
+    NewerSnapshot,
+    SnapshotError,
+    SnapshotInUse,
     find,
     gently,
     write,
@@ -52,6 +53,19 @@ from beamish.errors import short
 if TYPE_CHECKING:
     from beamish._snapshot_table import TableKeeper
     from beamish.ets import Table
+
+__all__ = [
+    "ForeignFile",
+    "Loaded",
+    "NewerSnapshot",
+    "Snapshot",
+    "SnapshotError",
+    "SnapshotInUse",
+    "TableKeeper",
+    "keep",
+    "load",
+    "save",
+]
 
 SAVED, FAILED = telemetry.event("beamish.snapshot.saved"), telemetry.event("beamish.snapshot.failed")
 LOADED, DAMAGED = telemetry.event("beamish.snapshot.loaded"), telemetry.event("beamish.snapshot.damaged")
@@ -161,10 +175,19 @@ async def keep(table: Table[Any, Any], snapshot: Snapshot | str | os.PathLike[st
     return await keep(table, Snapshot.of(snapshot))
 
 
+def __getattr__(name: str) -> Any:
+    if name == "TableKeeper":  # its module needs this one, and the tables
+        from beamish._snapshot_table import TableKeeper
+
+        return TableKeeper
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def load(snapshot: Snapshot | str | os.PathLike[str]) -> Loaded | None:
     """The newest good snapshot, or None when there is none. A damaged one is set aside, and said so in the log.
 
-    Blocks; for threads and plain programs. Raises NewerSnapshot for one of a newer version, SnapshotError for one that can't be read.
+    Blocks; for threads and plain programs. Raises NewerSnapshot for one of a newer version, ForeignFile for
+    one that is no snapshot, SnapshotError for one that can't be read.
     """
     found, asides = load_quietly(Snapshot.of(snapshot))
     tell(asides, None)

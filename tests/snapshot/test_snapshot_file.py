@@ -23,7 +23,7 @@ from hypothesis import given, settings, strategies as st
 
 from beamish import _snapshot_file, snapshot
 from beamish.codec import CodecError
-from beamish.snapshot import NewerSnapshot, Snapshot, SnapshotError, SnapshotInUse
+from beamish.snapshot import ForeignFile, NewerSnapshot, Snapshot, SnapshotError, SnapshotInUse
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
@@ -233,9 +233,9 @@ class TestDamage:
             (lambda data: data + b"x", "its checksum is wrong"),
             (lambda data: data.replace(b'"version": 1', b'"version": 7'), "its checksum is wrong"),
             (lambda data: data.replace(b"SNAPSHOT 1", b"SNAPSHOT 2"), "its checksum is wrong"),
-            (lambda data: b"GIF89a" + data, "it is no snapshot, it begins with b'GIF89a"),
-            (lambda data: b'{"a": 1}', "it is no snapshot"),
-            (lambda data: b"\0" * len(data), "it is no snapshot"),
+            (lambda data: data[:5], "its first line is garbled"),
+            (lambda data: b"B\0\0MISH" + data[7:], "its first line is garbled"),
+            (lambda data: b"\0" * len(data), "it is full of zeros"),
         ],
     )
     def test_it_is_set_aside_and_the_one_before_it_used(self, path: Path, damage: Any, why: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -278,16 +278,36 @@ class TestDamage:
     def test_any_bytes(self, tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
         path = tmp_path_factory.mktemp("any") / "orders.snap"
         path.write_bytes(body)
-        assert snapshot.load(path) is None
+        try:
+            assert snapshot.load(path) is None
+        except ForeignFile:
+            assert path.read_bytes() == body
+        else:
+            assert not path.exists()
+
+    @pytest.mark.parametrize("body", [b"GIF89a", b'{"a": 1}', b"[settings]\nlines = 3\n", b"x", b"BEGIN;\nCREATE TABLE a"])
+    def test_a_file_of_somebody_else_is_left_alone(self, path: Path, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+        path.write_bytes(body)
+        with pytest.raises(ForeignFile, match=r"orders\.snap is no snapshot, it begins with b.*: give the snapshot another path"):
+            snapshot.load(path)
+        assert path.read_bytes() == body
+        assert files(path) == ["orders.snap", "orders.snap.1"]
+        assert not caplog.records
+
+    def test_every_word_of_the_module_is_there(self) -> None:
+        for name in snapshot.__all__:
+            assert getattr(snapshot, name) is not None
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            snapshot.nothing  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore
 
     def test_all_are_damaged(self, path: Path) -> None:
-        path.write_bytes(b"x")
-        path.with_name("orders.snap.1").write_bytes(b"y")
+        path.write_bytes(b"")
+        path.with_name("orders.snap.1").write_bytes(b"BEAM")
         assert data_of(path) is None
         assert len(files(path)) == 2
 
     def test_after_a_damaged_one_the_next_save_keeps_the_good_one(self, path: Path) -> None:
-        path.write_bytes(b"x")
+        path.write_bytes(b"")
         assert data_of(path) == "older"
         snapshot.save(path, "newest")
         assert data_of(path) == "newest"
@@ -295,7 +315,7 @@ class TestDamage:
 
     def test_many_are_set_aside_in_one_second(self, path: Path) -> None:
         for n in range(3):
-            path.write_bytes(b"%d" % n)
+            path.write_bytes(b"BEAMISH %d" % n)
             snapshot.load(path)
         assert len([name for name in files(path) if "damaged" in name]) == 3
 
@@ -305,7 +325,7 @@ class TestDamage:
         def refused(*_: Any) -> None:
             raise PermissionError(errno.EACCES, "no")
 
-        path.write_bytes(b"x")
+        path.write_bytes(b"")
         monkeypatch.setattr(Path, "rename", refused)
         assert data_of(path) == "older"
         assert "could not be set aside" in caplog.text
