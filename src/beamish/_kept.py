@@ -25,7 +25,7 @@ from beamish._runtime.process import AT_REST, DEAD, EXITING, QUEUED, RUNNING, WA
 from beamish._runtime.signals import ACK, SYSTEM, Exited, Mark
 from beamish._runtime.timers import Timer
 from beamish._snapshot_claim import Claim, threads
-from beamish.errors import Normal, Shutdown
+from beamish.errors import Normal, Shutdown, short
 from beamish.snapshot import FAILED, LOADED, SAVED, Loaded, Snapshot, chunks_of, tell
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ class Keeper:
         restored = found.data if restore is None else restore(process.server, state, found.data)
         if asyncio.iscoroutine(restored):
             restored = await restored
+        if restored is None and state is not None and restore is not None:
+            raise TypeError(
+                f"{process.cls.__name__}.restore returned None, where init had made {short(state)}: is a `return` missing? "
+                "The snapshot was left as it is"
+            )
         if LOADED.handlers:
             LOADED.execute({"saved_at": found.saved_at}, {"server": process.label(), "path": str(found.path)})
         return restored
@@ -202,6 +207,8 @@ class Keeper:
         if asyncio.iscoroutine(data):
             data.close()
             raise TypeError(f"{process.cls.__name__}.dump may not be async: the state is taken at one moment")
+        if data is None and process.state is not None:
+            raise TypeError(f"{process.cls.__name__}.dump returned None, and the state is {short(process.state)}: is a `return` missing?")
         return chunks_of(self.snapshot, data)
 
     def _slow(self, seconds: float) -> None:

@@ -821,6 +821,48 @@ class TestHooks:
         assert await large.order(2, "milk") == Shop(open=True, orders={1: "tea", 2: "milk"}, visitors=1)
         await large.stop()
 
+    async def test_a_restore_that_forgets_its_return_fails_the_start(self, world: World, where: Snapshot, path: Path) -> None:
+        class Forgets(Numbers):
+            def restore(self, state: list[int], data: list[int]) -> None:
+                data.append(1)
+
+        snapshot.save(path, [7])
+        with capture_crashes(), pytest.raises(StartError, match=r"Forgets.restore returned None, where init had made \[\]: is a `return`"):
+            await Forgets.start(where)
+        assert on_disk(path) == [7]
+
+    async def test_a_restore_may_return_none_where_init_did(self, world: World, path: Path) -> None:
+        class Nothing(GenServer[None], snapshot=Snapshot(path)):
+            def init(self) -> None: ...
+
+            def dump(self, state: None) -> None: ...
+
+            def restore(self, state: None, data: None) -> None: ...
+
+            @call
+            def ping(self, state: None) -> str:
+                return "pong"
+
+        for _ in range(2):
+            nothing = await Nothing.start()
+            assert await nothing.ping() == "pong"
+            await nothing.stop()
+        assert path.exists()
+
+    async def test_a_dump_that_forgets_its_return_saves_nothing(
+        self, world: World, where: Snapshot, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Forgets(Numbers):
+            def dump(self, state: list[int]) -> None:
+                list(state)
+
+        snapshot.save(path, [7])
+        forgets = await Forgets.start(where)
+        await forgets.add(1)
+        await forgets.stop()
+        assert on_disk(path) == [7]
+        assert "Forgets.dump returned None, and the state is [7, 1]: is a `return` missing?" in caplog.text
+
     async def test_a_call_of_that_name_is_no_hook(self, world: World, where: Snapshot, path: Path) -> None:
         class Backup(Numbers):
             @call
