@@ -103,9 +103,11 @@ async def open_shop(engine: Engine, tables: list[type[Any]] | None = None, **opt
 
 
 async def fill(shop: Store, *records: Any) -> None:
-    async with shop.transaction() as tx:
+    async def write(tx: store.Transaction) -> None:
         for one in records:
             tx.write(one)
+
+    await shop.transaction(write)  # as often as it takes: an engine may see a conflict where there is none
 
 
 class Steps:
