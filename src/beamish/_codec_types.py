@@ -75,9 +75,11 @@ def check_migrations(where: str, version: int, migrations: dict[int, Callable[[A
         raise ValueError(f"{where}: version counts from 1. Got: {version!r}")
     first = min(migrations, default=version)
     if sorted(migrations) != list(range(first, version)) or first < 1:
+        ahead = migrations and max(migrations) >= version
+        advice = f": raise version= to {max(migrations) + 1}, the version that they lead to" if ahead else ""
         raise ValueError(
             f"{where}: migrations are {{n: function}} from version n to n + 1, without a gap up to version={version}. "
-            f"Got: {sorted(migrations)!r}"
+            f"Got: {sorted(migrations)!r}{advice}"
         )
 
 

@@ -26,7 +26,7 @@ from beamish._runtime.signals import ACK, SYSTEM, Exited, Mark
 from beamish._runtime.timers import Timer
 from beamish._snapshot_claim import Claim, threads
 from beamish.errors import Normal, Shutdown, short
-from beamish.snapshot import FAILED, LOADED, SAVED, Loaded, Snapshot, chunks_of, tell
+from beamish.snapshot import FAILED, LOADED, SAVED, Loaded, Snapshot, chunks_of, tell, when
 
 if TYPE_CHECKING:
     from beamish._loop import ExcInfo, Rest, ServerProcess
@@ -103,7 +103,7 @@ class Keeper:
         """What `init` returned, with what was saved in the place of the state."""
         process = self.process
         found, asides = await self._thread(self.claim.open)
-        tell(asides, process.label())
+        tell(asides, process.label(), found, f"no older one is left: {process.label()!r} begins with the state that its init made")
         state, then = (value.state, value.then) if type(value) is Init else (value, None)
         if found is not None:
             state = await self._restored(state, found)
@@ -122,6 +122,7 @@ class Keeper:
                 f"{process.cls.__name__}.restore returned None, where init had made {short(state)}: is a `return` missing? "
                 "The snapshot was left as it is"
             )
+        _log.info("%r begins with the snapshot %s, of %s", process.label(), found.path, when(found))
         if LOADED.handlers:
             LOADED.execute({"saved_at": found.saved_at}, {"server": process.label(), "path": str(found.path)})
         return restored
@@ -258,6 +259,11 @@ class Keeper:
         await self._written()
         self.take()
         await self._written()
+        if self.unsaved:
+            _log.error(
+                "%r ends, and its state could not be saved: what its last messages (%d) have changed is lost. %s is as it was",
+                self.process.label(), self.unsaved, self.snapshot.path,
+            )  # fmt: skip
 
     async def _written(self) -> None:
         """Wait for the write that is under way. The end of the loop, which cancels everything, is no reason to leave it."""

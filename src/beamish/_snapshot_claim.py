@@ -17,6 +17,9 @@ from beamish.snapshot import Loaded, Snapshot, load_quietly, save_chunks
 #: Seconds that a start waits for the last write of a server that was killed.
 PATIENCE = 60.0
 
+SERVERS = 'each server needs a file of its own. Give it by Init(state, snapshot="…") where it depends on what the server is started with'
+TABLES = "each table needs a file of its own. Give keep(table, …) another path, or stop() what keeps the other one"
+
 _changed = threading.Condition()
 _claims: dict[Path, Claim] = {}
 _reading = 0  # threads
@@ -51,11 +54,12 @@ def _without_collections() -> Iterator[None]:
 class Claim:
     """The right to one file. Taken and used in threads; given back on the loop, when the server has ended."""
 
-    __slots__ = ("_busy", "_free", "_key", "_unlock", "snapshot", "who")
+    __slots__ = ("_busy", "_free", "_key", "_unlock", "advice", "snapshot", "who")
 
-    def __init__(self, snapshot: Snapshot, who: object) -> None:
+    def __init__(self, snapshot: Snapshot, who: object, advice: str = SERVERS) -> None:
         self.snapshot = snapshot
         self.who = who
+        self.advice = advice
         self._key = snapshot.file()
         self._busy = 0  # threads that read or write, or are about to
         self._free = False  # given back; when no thread is busy any more it is so for others
@@ -71,10 +75,7 @@ class Claim:
         with _changed:
             while (other := _claims.get(self._key)) is not None:
                 if not other._free or not _changed.wait(PATIENCE):
-                    raise SnapshotInUse(
-                        f"the snapshot {self.snapshot.path} is in use by {other.who!r}: each server needs a file of its own. Give it by "
-                        'Init(state, snapshot="…") where it depends on what the server is started with'
-                    )
+                    raise SnapshotInUse(f"the snapshot {self.snapshot.path} is in use by {other.who!r}: {self.advice}")
             _claims[self._key] = self
         try:
             self._unlock = lock(self._key)

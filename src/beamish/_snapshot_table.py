@@ -14,10 +14,10 @@ from beamish._ets_words import NoTable
 from beamish._runtime.extra import finish
 from beamish._runtime.process import DEAD
 from beamish._runtime.timers import Timer
-from beamish._snapshot_claim import Claim, threads
+from beamish._snapshot_claim import TABLES, Claim, threads
 from beamish.errors import Normal, Shutdown
 from beamish.ets import Table
-from beamish.snapshot import FAILED, LOADED, SAVED, Loaded, Snapshot, SnapshotError, chunks_of, tell
+from beamish.snapshot import FAILED, LOADED, SAVED, Loaded, Snapshot, SnapshotError, chunks_of, tell, when
 
 _log = logging.getLogger("beamish.snapshot")
 
@@ -50,7 +50,7 @@ class TableKeeper:
         self.snapshot = snapshot
         self._table = table
         self._node = table._node  # pyright: ignore[reportPrivateUsage]
-        self._claim = Claim(snapshot, table)
+        self._claim = Claim(snapshot, table, TABLES)
         self._timer: Timer | None = None
         self._saving: asyncio.Future[int | None] | None = None
         self._write: Future[int | None] | None = None  # the last one, in its thread
@@ -62,7 +62,7 @@ class TableKeeper:
         self._claim.begin()
         try:
             found, asides = await asyncio.wrap_future(threads(self._node).submit(self._claim.open))
-            tell(asides, self._table)
+            tell(asides, self._table, found, f"no older one is left: nothing is put into {self._table!r}")
             if found is not None:
                 await self._fill(found)
             if self._table.info() is None:
@@ -84,6 +84,7 @@ class TableKeeper:
             loaded += self._put(objects[start : start + SLICE], bags="bag" in kind)
             await asyncio.sleep(0)
         self._last = loaded  # what is there besides, by now or from before, is not saved yet
+        _log.info("%r is filled with the snapshot %s, of %s", self._table, found.path, when(found))
         if LOADED.handlers:
             LOADED.execute({"saved_at": found.saved_at}, {"server": self._table, "path": str(found.path)})
 
@@ -99,17 +100,26 @@ class TableKeeper:
     # -- when
 
     async def save(self) -> None:
-        """Save the table now, if it has changed. What fails is logged, and tried again at the next beat."""
+        """Save the table now, if it has changed.
+
+        Raises what the save has failed with: SnapshotError, CodecError. That is logged too, and tried again at the next beat.
+        """
         if not self._stopped:
             await self._done()
             self._save()
+            saving = self._saving
             await self._done()
+            if saving is not None:
+                saving.result()
 
     async def stop(self) -> None:
-        """Save the table once more, and keep it no longer."""
-        await self.save()
-        self._let_go()
-        self._claim.close()
+        """Save the table once more, and keep it no longer. Raises as `save` does; it is kept no longer then either."""
+        try:
+            await self.save()
+        finally:
+            if not self._stopped:
+                self._let_go()
+                self._claim.close()
 
     def _arm(self) -> None:
         if self.snapshot.every is not None and not self._stopped:
@@ -156,7 +166,7 @@ class TableKeeper:
         facts = {"server": self._table, "path": str(self.snapshot.path)}
         error = future.exception() if not future.cancelled() else RuntimeError("the loop was ended before it was written")
         if error is not None:
-            _log.error("%r was not saved: %s", self._table, error)
+            self._tell(error)
             if FAILED.handlers:
                 FAILED.execute({"changes": len(rows)}, {**facts, "error": error})
         elif (size := future.result()) is not None:
@@ -166,6 +176,10 @@ class TableKeeper:
         late, self._late = self._late, False
         if late and error is None and not self._stopped:
             self._save()
+
+    def _tell(self, error: BaseException) -> None:
+        lost = f". It is gone, and what has changed in it since {self.snapshot.path} was saved is lost" if self._stopped else ""
+        _log.error("%r was not saved: %s%s", self._table, error, lost)
 
     async def _done(self) -> None:
         while self._saving is not None:
@@ -193,6 +207,9 @@ class TableKeeper:
         self._claim.close()
         if owner is self._node.root and self._node.closing:
             wait([write], PATIENCE)  # the loop is at its very end: nothing runs on it any more that could be held up
+            error = write.exception() if write.done() else TimeoutError(f"the disk took more than {PATIENCE} seconds")
+            if error is not None:
+                self._tell(error)
         else:
             finish(self._last_words(write, rows), self._ended, self._table, self._node)
 

@@ -32,6 +32,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -190,7 +191,7 @@ def load(snapshot: Snapshot | str | os.PathLike[str]) -> Loaded | None:
     one that is no snapshot, SnapshotError for one that can't be read.
     """
     found, asides = load_quietly(Snapshot.of(snapshot))
-    tell(asides, None)
+    tell(asides, None, found, "no older one is left")
     return found
 
 
@@ -229,13 +230,19 @@ def _data_of(snapshot: Snapshot, found: Found) -> Any:
         raise SnapshotError(f"the snapshot {path} is whole, and can't be made data: {short(error)}. The file was left as it is") from error
 
 
-def tell(asides: list[Aside], server: object) -> None:
-    """What was set aside: to the log, and to telemetry."""
+def tell(asides: list[Aside], server: object, found: Loaded | None = None, nothing: str = "") -> None:
+    """What was set aside: to the log, and to telemetry. And what that means: which older one was found, or what if there is none."""
     for aside in asides:
         where = f"it was set aside as {aside.moved.name}" if aside.moved is not None else "it could not be set aside"
-        _log.error("the snapshot %s is damaged: %s; %s", aside.path, aside.why, where)
+        instead = f"{found.path.name} is used, of {when(found)}: what came later is lost" if found is not None else nothing
+        then = f"; {instead}" if instead and aside is asides[-1] else ""
+        _log.error("the snapshot %s is damaged: %s; %s%s", aside.path, aside.why, where, then)
         if DAMAGED.handlers:
             DAMAGED.execute({}, {"path": str(aside.path), "server": server, "why": aside.why, "moved": aside.moved and str(aside.moved)})
+
+
+def when(found: Loaded) -> str:
+    return datetime.fromtimestamp(found.saved_at).astimezone().isoformat(" ", "seconds")
 
 
 class _Pieces:

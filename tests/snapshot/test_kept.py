@@ -461,6 +461,27 @@ class TestStart:
         assert facts["server"] == numbers
         assert "numbers.snap is damaged" in caplog.text
 
+    async def test_all_are_damaged_and_that_is_said(
+        self, world: World, where: Snapshot, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for n in range(2):
+            snapshot.save(path, [n])
+        for one in (path, path.with_name(f"{path.name}.1")):
+            one.write_bytes(one.read_bytes()[:-3])
+        numbers = await world.start_supervised(Numbers("n").child_spec(where))
+        assert await numbers.get() == []
+        first, second = (record.message for record in caplog.records)
+        assert "no older one" not in first
+        assert second.endswith("; no older one is left: Numbers('n') begins with the state that its init made")
+
+    async def test_a_load_is_told_to_whoever_asks(
+        self, world: World, where: Snapshot, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        snapshot.save(path, [1])
+        with caplog.at_level(logging.INFO, "beamish.snapshot"):
+            await world.start_supervised(Numbers("n").child_spec(where))
+        assert f"Numbers('n') begins with the snapshot {path}, of 2" in caplog.text
+
     async def test_a_newer_file_fails_the_start_and_stays(self, world: World, where: Snapshot, path: Path) -> None:
         snapshot.save(Snapshot(path, version=2, migrations={1: list}), [1])
         before = path.read_bytes()
@@ -861,6 +882,7 @@ class TestHooks:
         await forgets.add(1)
         await forgets.stop()
         assert on_disk(path) == [7]
+        assert "what its last messages (1) have changed is lost" in caplog.text
         assert "Forgets.dump returned None, and the state is [7, 1]: is a `return` missing?" in caplog.text
 
     async def test_a_call_of_that_name_is_no_hook(self, world: World, where: Snapshot, path: Path) -> None:

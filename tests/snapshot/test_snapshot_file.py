@@ -252,6 +252,7 @@ class TestDamage:
         assert record.levelno == logging.ERROR
         assert re.search(f"orders.snap is damaged: {why}", record.message)
         assert aside in record.message
+        assert re.search(r"; orders.snap.1 is used, of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d.*: what came later is lost$", record.message)
 
     @settings(deadline=None, max_examples=60)
     @given(st.data())
@@ -462,6 +463,10 @@ class TestOptions:
     def test_what_makes_no_sense_is_refused(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="Snapshot"):
             Snapshot(**{"path": "x.snap", **options})
+
+    def test_a_migration_without_a_new_version(self, path: Path) -> None:
+        with pytest.raises(ValueError, match=r"up to version=1\. Got: \[1\]: raise version= to 2"):
+            Snapshot(path, migrations={1: str})
 
     def test_a_path_will_do(self, path: Path) -> None:
         assert Snapshot.of(path) == Snapshot(path)

@@ -275,11 +275,45 @@ async def test_a_save_that_fails_is_tried_again(
     assert "Table('prices') was not saved" in caplog.text
 
 
+async def test_a_save_or_a_stop_that_fails_raises(world: World, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = ets.Table[str, Any](values="shared")
+    keeper = await snapshot.keep(table, path)
+    assert isinstance(keeper, snapshot.TableKeeper)
+    table.insert("a", object())
+    with pytest.raises(codec.CodecError, match="does not know"):
+        await keeper.save()
+    with pytest.raises(codec.CodecError, match="does not know"):
+        await keeper.stop()
+    assert "lost" not in caplog.text
+    other = await snapshot.keep(ets.Table[str, int](), path)  # the file is free
+    await other.stop()
+
+
+async def test_a_last_save_that_fails_says_what_is_lost(world: World, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = ets.Table[str, Any](values="shared")
+    await snapshot.keep(table, path)
+    table.insert("a", object())
+    with events(FAILED) as heard:
+        table.delete_table()
+        await until(heard, 1)
+    assert f"It is gone, and what has changed in it since {path} was saved is lost" in caplog.text
+
+
+def test_a_last_save_that_fails_with_the_loop_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        table = ets.Table[str, Any](values="shared")
+        await snapshot.keep(table, path)
+        table.insert("a", object())
+
+    asyncio.run(main())
+    assert "was saved is lost" in caplog.text
+
+
 class TestRefusals:
     async def test_two_with_one_file(self, world: World, path: Path) -> None:
         one, two = ets.Table[str, int]("one"), ets.Table[str, int]("two")
         keeper = await snapshot.keep(one, path)
-        with pytest.raises(SnapshotError, match=r"in use by Table\('one'\)"):
+        with pytest.raises(SnapshotError, match=r"in use by Table\('one'\): each table needs a file of its own"):
             await snapshot.keep(two, path)
         with pytest.raises(ValueError, match="kept in a file already"):
             await snapshot.keep(one, path.with_name("other"))
