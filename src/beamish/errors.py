@@ -255,7 +255,7 @@ class CallTimeout(CallExit, TimeoutError):
         return cls(text, server=server, request=request, reason="timeout")
 
 
-_ADVICE = " A supervised server is restarted with a fresh state: call again if that is safe."
+_ADVICE = " A supervised server is restarted, with the state of its init or of its last snapshot: call again if that is safe."
 
 
 class ServerDown(CallExit):

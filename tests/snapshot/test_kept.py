@@ -33,6 +33,7 @@ from beamish import (
     Ignore,
     Ignored,
     Init,
+    ServerDown,
     Shutdown,
     StartError,
     StateMachine,
@@ -833,6 +834,11 @@ class TestFailures:
 
 
 class TestHooks:
+    async def test_whoever_was_calling_hears_of_init_and_of_the_snapshot(self, world: World, where: Snapshot) -> None:
+        numbers = await Numbers.start(where)
+        with capture_crashes(), pytest.raises(ServerDown, match="with the state of its init or of its last snapshot: call again"):
+            await numbers.fail()
+
     async def test_dump_and_restore(self, world: World, where: Snapshot, path: Path) -> None:
         large = await Large.start(where)
         await large.order(1, "tea")
