@@ -2,7 +2,7 @@
 
     class Orders(GenServer[dict[int, Order]], snapshot=Snapshot("orders.snap", every=30.0)):
         def init(self) -> dict[int, Order]:
-            return {}                               # the very first time; later what was saved takes its place
+            return {}                               # runs at every start; then what was saved takes its place, if anything was
 
 A crash of the server, of the interpreter (kill -9) or, with `durability="full"`, of the machine leaves what was saved last, or the
 time before: never half of one. What happened since is lost: for what may not be, there is `beamish.store`.
@@ -20,6 +20,9 @@ thread makes it text (a shallow copy will do if the values are immutable):
 
         def restore(self, state: State, data: Any) -> State:    # `state` is what init returned
             return State(data["entries"])
+
+`init` runs at every start. Without a `restore` what was saved takes the place of all that it made, also of what it made of new
+arguments; where those are to count, `restore` puts the two together.
 
 `load` and `save` are the same for programs without a server. A file that is damaged is set aside as `name.damaged-…`, and the one
 before it used; one of a newer version, and one that is no snapshot at all, is left alone, and the start fails.
