@@ -201,11 +201,15 @@ def load(snapshot: Snapshot | str | os.PathLike[str]) -> Loaded | None:
 def load_quietly(snapshot: Snapshot) -> tuple[Loaded | None, list[Aside]]:
     """The same, and what is to be told of damaged files."""
     asides: list[Aside] = []
-    found = find(snapshot.file(), asides)
-    if found is None:
-        return None, asides
-    with found.file:
-        return Loaded(_data_of(snapshot, found), found.head.saved_at, found.path), asides
+    try:
+        found = find(snapshot.file(), asides)
+        if found is None:
+            return None, asides
+        with found.file:
+            return Loaded(_data_of(snapshot, found), found.head.saved_at, found.path), asides
+    except SnapshotError:
+        tell(asides, None)  # else nobody would hear where they are
+        raise
 
 
 def _data_of(snapshot: Snapshot, found: Found) -> Any:

@@ -295,6 +295,13 @@ class TestDamage:
         assert files(path) == ["orders.snap", "orders.snap.1"]
         assert not caplog.records
 
+    def test_what_was_set_aside_is_told_when_the_one_before_it_is_refused(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        path.write_bytes(path.read_bytes()[:-1])
+        path.with_name("orders.snap.1").write_bytes(b"a log, turned over")
+        with pytest.raises(ForeignFile):
+            snapshot.load(path)
+        assert "it was set aside as orders.snap.damaged-" in caplog.text
+
     def test_every_word_of_the_module_is_there(self) -> None:
         for name in snapshot.__all__:
             assert getattr(snapshot, name) is not None
