@@ -159,5 +159,5 @@ class TestRateLimitHeaders:
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    logging.getLogger("beamish.gen_server").setLevel(logging.CRITICAL)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("beamish.gen_server"), "disabled", True)  # and enabled again after each test
