@@ -71,3 +71,11 @@ async def test_queries_asked_least_are_forgotten(beamish: Kit, monkeypatch: pyte
     await LOG.write()
     await beamish.clock.advance(query_log.TRIM_EVERY)
     assert [one.query for one in await TABLES.dirty_query(Popular)] == ["b", "c"]
+
+
+async def test_what_no_table_takes_as_text_does_not_stop_the_log(beamish: Kit, tmp_path: Path) -> None:
+    await start(beamish, store.SQLite(tmp_path / "queries.db"))
+    for query in ("\0\1", "half \ud800", "otp"):
+        LOG.asked((query, 10), "miss", 0.5)
+    await LOG.write()
+    assert [one.query for one in await TABLES.dirty_query(Asked)] == ["\ufffd\1", "half ?", "otp"]

@@ -95,7 +95,9 @@ class QueryLog(GenServer[State], shutdown=5.0):
         if len(state.waiting) == WAITING:
             state.dropped += 1
         query, limit = key
-        state.waiting.append((time.time(), query, limit, outcome, seconds))
+        # What no table takes as text: a NUL, and halves of UTF-16 pairs.
+        shown = query.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        state.waiting.append((time.time(), shown, limit, outcome, seconds))
 
     @call
     async def status(self, state: State) -> LogStatus:
