@@ -9,7 +9,7 @@ import pytest
 from beamish import KILL, Supervisor, exit, store
 from beamish.search_service import query_log
 from beamish.search_service.query_log import Asked, Popular, QueryLog
-from beamish.testing import Kit
+from beamish.testing import Kit, capture_crashes
 
 LOG = QueryLog("query_log")
 TABLES = store.Store("store")
@@ -79,3 +79,15 @@ async def test_what_no_table_takes_as_text_does_not_stop_the_log(beamish: Kit, t
         LOG.asked((query, 10), "miss", 0.5)
     await LOG.write()
     assert [one.query for one in await TABLES.dirty_query(Asked)] == ["\ufffd\1", "half ?", "otp"]
+
+
+async def test_a_row_that_can_never_be_written_does_not_stop_those_after_it(beamish: Kit) -> None:
+    await start(beamish, store.Memory())
+    LOG.asked(("otp", "ten"), "miss", 0.5)  # type: ignore[arg-type]
+    with capture_crashes() as crashes:
+        await beamish.clock.advance(query_log.WRITE_EVERY)
+    assert crashes
+    await LOG.started()
+    LOG.asked(("otp", 10), "miss", 0.5)
+    await LOG.write()
+    assert [one.query for one in await TABLES.dirty_query(Asked)] == ["otp"]

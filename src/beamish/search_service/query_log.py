@@ -115,6 +115,8 @@ class QueryLog(GenServer[State], shutdown=5.0):
         elif message == "trim" or state.waiting:
             try:
                 await (state.store.transaction(forget_rare) if message == "trim" else _write(state))
+            except store.BadRecord:
+                raise  # no table will ever take it: a crash costs what waits, to try again would cost all that follows too
             except (CallExit, store.StoreError) as error:  # it is down just now: what waits is written when it is back
                 _log.warning("the query log could not be written, %d rows wait: %s", len(state.waiting), error)
 
