@@ -14,7 +14,6 @@ import asyncio
 import logging
 from asyncio import sleep
 from collections.abc import Coroutine, Iterator, Mapping
-from time import monotonic
 from typing import Any, ClassVar, TypeVar, cast as as_type
 
 from beamish import _starting
@@ -366,7 +365,8 @@ async def _stop(state: Crowd, children: list[tuple[Process, _Note]]) -> None:
     In linear time: they are unlinked first, so that no Exited of theirs has to be handled, and most die where they are told.
     """
     me, awaited = state.me, _Awaited(state.me)
-    end = monotonic() + SLICE
+    stopwatch = me.node.stopwatch
+    end = stopwatch() + SLICE
     for process, note in children:
         process.record = None
         process.unlink_from(me)
@@ -374,13 +374,13 @@ async def _stop(state: Crowd, children: list[tuple[Process, _Note]]) -> None:
         state.strays.pop(process, None)
         state.count -= 1
         awaited.tell(process, note)
-        if monotonic() > end:  # 100,000 of them are no reason to hold the loop up
+        if stopwatch() > end:  # 100,000 of them are no reason to hold the loop up
             try:
                 await sleep(0)
             except asyncio.CancelledError:
                 if given_up(me):
                     raise
-            end = monotonic() + SLICE
+            end = stopwatch() + SLICE
     await awaited.all_gone()
 
 

@@ -190,7 +190,7 @@ class TaskSupervisor(DynamicSupervisor):
         """The supervisor's state, with room for one more. It is not asked but looked at: nothing of it ever waits."""
         process = self._process if self._process is not None else node.whereis(self._name)
         if process is None and node.runq:
-            node.run_once()  # its own supervisor may be about to restart it
+            node.run_once(all=True)  # its own supervisor may be about to restart it
             process = node.whereis(self._name)
         if process is None or not process.alive:
             raise NoProcess.of(self, "a task", self._name, node.names)

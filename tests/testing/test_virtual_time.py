@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from beamish import CallTimeout, GenServer, call
-from beamish.testing import Kit
+from beamish import CallTimeout, GenServer, call, cast
+from beamish.testing import Kit, settle
 
 
 @contextmanager
@@ -58,6 +58,27 @@ async def test_a_program_of_tasks_queues_and_sleeps_takes_no_time(beamish: Kit) 
             for worker in workers:
                 worker.cancel()
     assert done == [(job, 3600.0 * (job + 1) + 1.0) for job in range(24)]
+
+
+class Busy(GenServer[None]):
+    @cast
+    def work(self, state: None, seconds: float, seen: list[str]) -> None:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+        seen.append("work")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.002], ids=["quick", "as on a busy machine"])
+async def test_a_slow_machine_keeps_the_order(beamish: Kit, seconds: float) -> None:
+    """What one turn of the loop takes in is counted in a test, and not measured."""
+    servers = [await beamish.start_supervised(Busy(f"busy {n}").child_spec()) for n in range(20)]
+    seen: list[str] = []
+    for server in servers:
+        server.work(seconds, seen)
+    asyncio.get_running_loop().call_soon(seen.append, "the loop's turn")
+    await settle()
+    assert seen == ["work"] * 20 + ["the loop's turn"]
 
 
 class Slow(GenServer[None]):

@@ -55,7 +55,8 @@ class Node:
     __slots__ = (
         "adopted", "armed", "at_end", "awaited", "budget", "burying", "clock", "closers", "closing", "current",
         "dead", "depth", "floor", "freeze", "ghosts", "grant", "half", "inline", "keeper", "key", "limit", "loop", "marked",
-        "names", "pool", "procs", "root", "runq", "scratch", "shelf", "since", "thread", "timeouts", "wheel",
+        "names", "pool", "procs", "root", "runq", "scratch", "shelf", "since", "stopwatch", "thread", "timeouts",
+        "wheel",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None, *, inline: bool = True) -> None:
@@ -68,6 +69,7 @@ class Node:
         self.procs: dict[Process, None] = {}
         self.names: dict[str, Process] = {}
         self.runq: deque[Process] = deque()
+        self.stopwatch: Callable[[], float] = monotonic  # what slices and grants are measured by, in seconds
         self.armed = False  # whether a call_soon of `run` is on its way
         self.pool: list[deque[Entry]] = []
         self.current: Process | None = None  # whose handler is on the stack
@@ -111,27 +113,31 @@ class Node:
     def run(self) -> None:
         """One slice of the run queue; what is left goes on in the next turn of the loop."""
         runq = self.runq
-        end = monotonic() + SLICE
+        stopwatch = self.stopwatch
+        end = stopwatch() + SLICE
         try:
             while runq:
                 process = runq.popleft()
                 if process.status == QUEUED:
                     process.drain(BURST if runq else max(BURST, self.grant))
-                if monotonic() > end:
+                if stopwatch() > end:
                     break
         finally:
             self.armed = bool(runq)
             if runq:
                 self.loop.call_soon(self.run)
 
-    def run_once(self) -> bool:
-        """Those that are in the queue now, on this stack, within a slice. False: not all of them had their turn."""
-        runq = self.runq
-        end = monotonic() + SLICE
+    def run_once(self, *, all: bool = False) -> bool:
+        """Those that are in the queue now, on this stack, within a slice. False: not all of them had their turn.
+
+        With `all` they have it however long it takes, for who can't wait for the rest.
+        """
+        runq, stopwatch = self.runq, self.stopwatch
+        end = stopwatch() + SLICE
         for _ in range(len(runq)):
             if not runq:
                 break
-            if monotonic() > end:
+            if stopwatch() > end and not all:
                 return False
             process = runq.popleft()
             if process.status == QUEUED:
@@ -152,11 +158,11 @@ class Node:
             self.marked = True
             self.half = max(self.floor, 1)
             self.floor = 0
-            self.since = monotonic()
+            self.since = self.stopwatch()
             self.loop.call_soon(self._refill)
         if self.budget > 0:
             return True
-        each = (monotonic() - self.since) / self.half
+        each = (self.stopwatch() - self.since) / self.half
         if each > 0:
             self.grant = max(MIN_GRANT, min(MAX_GRANT, int(SLICE / each)))
         return False

@@ -302,7 +302,7 @@ class ExploredNode(SimulatedNode):
         self.runq.append(process)
         self.loop.call_soon(_Turn(self, process).take)
 
-    def run_once(self) -> bool:
+    def run_once(self, *, all: bool = False) -> bool:
         for process in list(self.runq):
             _Turn(self, process).take()
         return True

@@ -210,7 +210,7 @@ class SimulatedNode(Node):
             if runq:
                 self.loop.call_soon(self.run)
 
-    def run_once(self) -> bool:
+    def run_once(self, *, all: bool = False) -> bool:
         for _ in range(len(self.runq)):
             if self.runq:
                 self._turn(self._next())
