@@ -20,7 +20,7 @@ R = TypeVar("R")
 #: What a process's turn counts in a world, in seconds: a slice ends after so many of them and not by the clock, so that the
 #: order of events in a test is the same on a machine that is busy with other things (a slice that ended early there has let
 #: tests fail once in ten runs).
-TURN = SLICE / 1000
+TURN = SLICE / 20
 
 
 class World:
