@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from beamish.store import BadRecord, Engine, NoTable, StoreClosed, Transaction
+from beamish.store import BadRecord, Engine, Event, Memory, NoTable, StoreClosed, StoreFailed, Transaction
+from beamish.testing import Kit
 from storing import Account, Counter, Kind, Tag, durable, fill, open_shop
 
 Make = Callable[[], Engine]
@@ -78,6 +80,33 @@ async def test_a_copy_ends_with_its_store(engine: Make) -> None:
             counters.get("a")
         with pytest.raises(StoreClosed):
             len(counters)
+
+
+class Elsewhere(Memory):
+    """An engine like one on another machine: it holds nothing here, and what has happened there can't always be read."""
+
+    away = False
+
+    def resident(self, table: object) -> None:
+        return None
+
+    async def events(self, after: int, limit: int) -> list[Event[Any]]:
+        if self.away:
+            raise StoreFailed("it can't be reached")
+        return await super().events(after, limit)
+
+
+async def test_a_commit_does_not_wait_for_copies_that_cannot_be_kept_fresh(beamish: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    engine = Elsewhere()
+    async with open_shop(engine) as shop:
+        counters = await shop.ram(Counter)
+        engine.away = True
+        await fill(shop, Counter("a", 1))
+        assert dict(counters) == {}
+        assert "do not show yet what was committed: they can't be kept fresh now: it can't be reached" in caplog.text
+        engine.away = False
+        await fill(shop, Counter("b", 2))
+        assert dict(counters) == {"a": Counter("a", 1), "b": Counter("b", 2)}
 
 
 @durable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from beamish.store._rows import Rows
 from beamish.store._table import Table
 from beamish.store.engine import Engine, Event
-from beamish.store.errors import PositionGone, StoreClosed, StoreError
+from beamish.store.errors import PositionGone, StoreClosed, StoreError, StoreFailed
 
 if TYPE_CHECKING:
     from beamish.store._opened import Opened
@@ -64,8 +64,9 @@ class Copies:
                 stale = True
             except StoreClosed:
                 return
-            except StoreError:
+            except StoreError as error:
                 _log.exception("%r: its copies in memory can't be kept fresh; trying again in %s s", opened.server, AGAIN)
+                self._give_up(StoreFailed(f"they can't be kept fresh now: {error}"))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(opened.news(opened.wakes), AGAIN)
 
@@ -107,6 +108,10 @@ class Copies:
 
     def close(self) -> None:
         """Nobody is to wait any more."""
+        self._give_up(StoreClosed("it is committed, but the store has ended before its copies in memory showed it"))
+
+    def _give_up(self, error: StoreError) -> None:
+        """A commit does not wait for an engine that is away: it has happened."""
         for future in self._waiting:
             if not future.done():
-                future.set_exception(StoreClosed("it is committed, but the store has ended before its copies in memory showed it"))
+                future.set_exception(error)
