@@ -19,6 +19,9 @@ SCRIPTS := $(wildcard benchmarks examples)
 # An environment whose Python is gone, upgraded away or moved, is made again.
 GONE := $(shell test -x $(BIN)/python || echo gone)
 
+# The tests import 300 files in each process of pytest, and start hundreds of programs: none of them is to compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup test simulate conformance soak check format serve bench bench-peers dist clean gone
 
 help:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import none
 
 from beamish.testing import ManualClock, World
 
@@ -35,6 +39,22 @@ def world(request: pytest.FixtureRequest, inline: bool) -> World:
     """The test's fresh world, entered before the test and checked for leaks after it."""
     time = request.getfixturevalue("clock") if "clock" in request.fixturenames else None
     return World(time, inline=inline)
+
+
+@given(none())
+@settings(max_examples=1, database=None)
+def _first(_: None) -> None:
+    """On its first use hypothesis looks for who holds the random generators that it knows; in a frozen heap it finds nobody."""
+
+
+@pytest.fixture(scope="module")
+def little_garbage() -> Iterator[None]:
+    """For what collects garbage often: what 5,000 tests and their imports are made of is not looked through each time."""
+    _first()
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.hookimpl(tryfirst=True)

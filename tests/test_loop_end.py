@@ -59,6 +59,8 @@ class Slow(Noting):
         return name
 
 
+pytestmark = pytest.mark.usefixtures("little_garbage")
+
 logs: dict[str, list[str]] = {}
 
 

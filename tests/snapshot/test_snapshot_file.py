@@ -571,7 +571,8 @@ class TestKill:
     @pytest.mark.real_time("the moment of a kill -9 of another process can't be chosen by a clock of ours")
     def test_a_server_that_is_killed_goes_on_with_what_was_saved(self, path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", SERVING, path], env=ENVIRONMENT, capture_output=True, text=True)
-        assert done.stderr == ""
+        slow = "held up the loop for"  # a machine that is busy with other things
+        assert not [line for line in done.stderr.splitlines() if slow not in line]
         assert int(done.stdout) > 0
         assert not [name for name in files(path) if "damaged" in name]
 

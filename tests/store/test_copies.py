@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beamish.store import BadRecord, Engine, Event, Memory, NoTable, StoreClosed, StoreFailed, Transaction
-from beamish.testing import Kit
+from beamish.testing import Kit, settle
 from storing import Account, Counter, Kind, Tag, durable, fill, open_shop
 
 Make = Callable[[], Engine]
@@ -107,6 +107,18 @@ async def test_a_commit_does_not_wait_for_copies_that_cannot_be_kept_fresh(beami
         engine.away = False
         await fill(shop, Counter("b", 2))
         assert dict(counters) == {"a": Counter("a", 1), "b": Counter("b", 2)}
+
+
+class Silent(Elsewhere):
+    async def events(self, after: int, limit: int) -> list[Event[Any]]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_store_that_is_stopped_leaves_nobody_waiting_for_its_engine() -> None:
+    async with open_shop(Silent()) as shop:
+        await shop.ram(Counter)
+        await settle()
 
 
 @durable

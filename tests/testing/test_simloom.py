@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,13 @@ simloom: Any = importlib.import_module("simloom")  # whose types are in the synt
 
 # virtual time: simloom's
 
+# simloom collects garbage after each run
+pytestmark = pytest.mark.usefixtures("little_garbage")
+
 ROOT = Path(__file__).parents[2]
 
 Main = Callable[[Any], Coroutine[Any, Any, object]]
 races = pytest.mark.parametrize("race", [race for race in RACES if not race.faults], ids=lambda race: race.name)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick() -> Iterator[None]:
-    """Simloom collects garbage after each run: what pytest has in memory is not looked through each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def run(main: Main, seed: int, **options: Any) -> Any:

@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from beamish import telemetry
-from beamish.errors import Normal, Shutdown, short
+from beamish._runtime.ids import Pid
+from beamish.errors import KILL, Normal, Shutdown, short
+from beamish.process import exit
 from beamish.store._copies import Copies
 from beamish.store._query import Query
 from beamish.store._rows import Rows
@@ -50,7 +52,8 @@ class Opened:
         self.wakes = 0
         self.closed = False
         self.orderly = False  # it was stopped
-        self.sweeping = False
+        self.follower: Pid | None = None  # who keeps them fresh
+        self.sweeper: Pid | None = None  # who deletes what has expired, while it does
         self.asked = 0
         self._epoch = time.time() - monotonic()  # the clock of the node then goes on from there
 
@@ -195,6 +198,9 @@ class Opened:
         self.closed = True
         if self.copies is not None:
             self.copies.close()
+        for helper in (self.follower, self.sweeper):
+            if helper is not None:
+                exit(helper, KILL)  # a link says nothing to them where the store was stopped as NORMAL
         in_use_by(self.engine, None)
         self.engine.drop()
         self.wake()

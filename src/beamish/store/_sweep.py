@@ -25,7 +25,7 @@ async def sweep(opened: Opened) -> None:
     except StoreError:
         _log.exception("%r could not delete what has expired; it tries again at the next sweep", opened.server)
     finally:
-        opened.sweeping = False
+        opened.sweeper = None
 
 
 async def _piece(tx: Transaction, opened: Opened, table: Table[object]) -> int:

@@ -81,7 +81,7 @@ class Store(GenServer[Opened], shutdown=30.0):
         if copied:
             opened.copies = Copies(engine, copied)
             await opened.copies.fill()
-            spawn_link(opened.copies.follow, opened)
+            opened.follower = spawn_link(opened.copies.follow, opened)
         if sweep_every is not None and any(table.expires for table in known.values()):
             self.send_interval(sweep_every, "sweep")
         return opened
@@ -266,9 +266,8 @@ class Store(GenServer[Opened], shutdown=30.0):
     def handle_info(self, state: Opened, message: object) -> Stop[Any] | None:
         match message:
             case "sweep":
-                if not state.sweeping:
-                    state.sweeping = True
-                    spawn_link(sweep, state)
+                if state.sweeper is None:
+                    state.sweeper = spawn_link(sweep, state)
             case Exited(reason=Normal()):
                 pass  # a sweep has done its work
             case Exited(reason=reason):
