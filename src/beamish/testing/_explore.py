@@ -418,16 +418,18 @@ def explored(
             with trace.failing():
                 await test(world)
 
+    passed = False
     try:
         with _inboxes_tell():
             loop.run_until_complete(body())
+        passed = True
     except BaseException as error:
         if not failed(error):
             raise
         return error, trace.until_failure()
     finally:
         loop.explorer = Explorer()  # what is left to end is no part of the run
-        finish(loop)
+        finish(loop, passed)
     return None, trace.lines
 
 

@@ -30,6 +30,8 @@ from beamish.testing._virtual import VirtualLoop
 
 #: Processes that have their turn in one slice of the run queue, at most.
 TURNS = 50
+#: How many tasks of a run are kept in mind before those that have ended are forgotten.
+MANY = 1000
 #: Steps in which no virtual time passes, after which a run is believed to go on for ever.
 PATIENCE = 100_000
 #: Those of the runtime; the others are asyncio's.
@@ -53,6 +55,20 @@ class SimulatedLoop(VirtualLoop):
         self._looked = 0.0
         self._patience = PATIENCE
         self.between: Callable[[], None] | None = None  # called between two steps
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._many = MANY
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = super().create_task(coro, **options)
+        if len(self._tasks) >= self._many:
+            self._tasks = list(self.pending())
+            self._many = MANY + 2 * len(self._tasks)
+        self._tasks.append(task)
+        return task
+
+    def pending(self) -> set[asyncio.Task[Any]]:
+        """The tasks that were made here, and not by the runtime for its processes, and that have not ended."""
+        return {task for task in self._tasks if not task.done()}
 
     def _run_once(self) -> None:
         me = cast(Any, self)
