@@ -2,6 +2,7 @@
 
     start:  init ──▶ (thread) take the file, read it ──▶ restore ──▶ it runs
     beat:   at rest ──▶ dump: the state of one moment ──▶ (thread) text, write, fsync, rename ──▶ saved, or tried again
+                        (or a piece of it, and the next one between later messages)
     end:    the request in hand ──▶ terminate ──▶ what is not saved yet, in the same way ──▶ the process ends
 
 A beat is armed by the first message after a save, so a server that nobody uses has no timer. Servers without a snapshot know
@@ -11,8 +12,9 @@ nothing of all this: the class of the process is another, and the handlers in it
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -51,6 +53,17 @@ def _counted(handler: Callable[..., Any], handled: Callable[[], None]) -> Callab
     return counting
 
 
+class Taking:
+    """A state that is being taken, in one step or in many."""
+
+    __slots__ = ("begin", "changes", "steps")
+
+    def __init__(self, steps: Generator[None, None, Iterator[bytes]], changes: int) -> None:
+        self.steps = steps
+        self.changes = changes
+        self.begin = perf_counter()
+
+
 class Ours:
     """A request of the keeper to its own server."""
 
@@ -77,6 +90,7 @@ class Keeper:
         "saving",
         "since",
         "snapshot",
+        "taking",
         "timer",
         "unsaved",
         "warned",
@@ -90,9 +104,10 @@ class Keeper:
         self.unsaved = 0  # handled since the state was taken that is saved
         self.since = 0  # handled since the last attempt
         self.timer: Timer | None = None
+        self.taking: Taking | None = None
         self.saving: asyncio.Future[Any] | None = None
         self.asked = False  # a beat waits until an async handler is done
-        self.late = False  # one waits until the write that is under way is done
+        self.late = False  # one waits until the save that is under way is done
         self.leaving: object = None  # the reason of an exit signal, while the end is saved
         self.warned = False
         self.closed = False
@@ -147,20 +162,25 @@ class Keeper:
         self.beat()
 
     def beat(self) -> None:
-        """It is time to save: now, or when the write that is under way is done, or the async handler."""
-        process = self.process
-        if self.closed or process.status in (EXITING, DEAD) or self.leaving is not None or not self.unsaved:
+        """It is time to save: now, or when the save that is under way is done, or the async handler."""
+        if self.closed or self.process.status in (EXITING, DEAD) or self.leaving is not None or not self.unsaved:
             return
-        if self.saving is not None:
+        if self.taking is not None or self.saving is not None:
             self.late = True
-        elif process.status in AT_REST or process.status == QUEUED:
-            self._at_rest()
         elif not self.asked:
             self.asked = True
-            process.post((SYSTEM, Ours(self.take), None, None))
+            self._between(self.take)
 
-    def _at_rest(self) -> None:
-        """Take the state of a server none of whose code runs; its mail, its timeout and its place in the queue stay as they are."""
+    def _between(self, fn: Callable[[], None]) -> None:
+        """Call it as code of the server, when none of its handlers runs."""
+        process = self.process
+        if process.status in AT_REST or process.status == QUEUED:
+            self._at_rest(fn)
+        elif process.status not in (EXITING, DEAD):
+            process.post((SYSTEM, Ours(fn), None, None))
+
+    def _at_rest(self, fn: Callable[[], None]) -> None:
+        """The server's mail, its timeout and its place in the queue stay as they are."""
         process, before = self.process, self.process.status
         node = process.node
         outer = node.current
@@ -168,7 +188,7 @@ class Keeper:
         node.depth += 1
         process.status = RUNNING
         try:
-            process.context().run(self.take)
+            process.context().run(fn)
         finally:
             node.current = outer
             node.depth -= 1
@@ -182,24 +202,37 @@ class Keeper:
     def take(self) -> None:
         """Take the state, as code of the server, and let a thread write it. What fails here is a save that failed."""
         self.asked = False
-        if self.saving is not None or not self.unsaved:
+        if self.taking is not None or self.saving is not None or not self.unsaved:
             return
         if self.timer is not None:
             self.process.node.wheel.cancel(self.timer)
             self.timer = None
-        taken, self.unsaved, self.since = self.unsaved, 0, 0
+        self.taking = taking = Taking(self._chunks(), self.unsaved)
+        self.unsaved = self.since = 0
+        self._step(taking)
+
+    def _step(self, taking: Taking) -> None:
+        """As far as the `dump` of the class goes in one go."""
+        if self.taking is not taking:
+            return  # the end was quicker
         begin = perf_counter()
         try:
-            chunks = self._chunks()
+            next(taking.steps)
+        except StopIteration as done:
+            self._slow(perf_counter() - begin)
+            self.taking = None
+            chunks: Iterator[bytes] = done.value
+            self.saving = future = self._thread(self.claim.save, lambda: chunks)
+            future.add_done_callback(lambda done: self._saved(done, taking.changes, taking.begin), context=Context())
         except Exception as error:
-            self._failed(error, taken)
-            return
-        self._slow(perf_counter() - begin)
-        self.saving = future = self._thread(self.claim.save, lambda: chunks)
-        future.add_done_callback(lambda done: self._saved(done, taken, begin), context=Context())
+            self.taking = None
+            self._failed(error, taking.changes)
+        else:
+            self._slow(perf_counter() - begin)
+            self.process.node.loop.call_soon(self._between, lambda: self._step(taking), context=Context())
 
-    def _chunks(self) -> Iterator[bytes]:
-        """The state of this moment; by the `dump` of the class it is for the thread to make it text."""
+    def _chunks(self) -> Generator[None, None, Iterator[bytes]]:
+        """The state of this moment, or what a `dump` takes piece by piece; to make its data text is for the thread."""
         process = self.process
         dump = _hook(process.cls, "dump")
         if dump is None:
@@ -207,7 +240,11 @@ class Keeper:
         data = dump(process.server, process.state)
         if asyncio.iscoroutine(data):
             data.close()
-            raise TypeError(f"{process.cls.__name__}.dump may not be async: the state is taken at one moment")
+            raise TypeError(
+                f"{process.cls.__name__}.dump may not be async: the state is taken at one moment, or, by a dump that yields, in pieces"
+            )
+        if inspect.isgenerator(data):
+            data = yield from data
         if data is None and process.state is not None:
             raise TypeError(f"{process.cls.__name__}.dump returned None, and the state is {short(process.state)}: is a `return` missing?")
         return chunks_of(self.snapshot, data)
@@ -252,7 +289,7 @@ class Keeper:
     # -- the end
 
     def unfinished(self) -> bool:
-        return self.ready and (self.unsaved > 0 or self.saving is not None)
+        return self.ready and (self.unsaved > 0 or self.taking is not None or self.saving is not None)
 
     async def finish(self) -> None:
         """Save what is not saved yet, and wait until it is on the disk, or was tried once more."""
@@ -266,10 +303,13 @@ class Keeper:
             )  # fmt: skip
 
     async def _written(self) -> None:
-        """Wait for the write that is under way. The end of the loop, which cancels everything, is no reason to leave it."""
-        while self.saving is not None:
+        """Wait for the save that is under way. The end of the loop, which cancels everything, is no reason to leave it."""
+        while self.taking is not None or self.saving is not None:
             try:
-                await asyncio.wait([self.saving])
+                if self.taking is not None:
+                    self._step(self.taking)
+                elif self.saving is not None:
+                    await asyncio.wait([self.saving])
                 await asyncio.sleep(0)  # `_saved` has its turn
             except asyncio.CancelledError:
                 if self.process.status in (EXITING, DEAD) or not self.process.node.ending():
@@ -287,6 +327,7 @@ class Keeper:
     def close(self) -> None:
         """The process has ended."""
         self.closed = True
+        self.taking = None
         if self.timer is not None:
             self.process.node.wheel.cancel(self.timer)
             self.timer = None

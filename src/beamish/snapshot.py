@@ -21,6 +21,9 @@ thread makes it text (a shallow copy will do if the values are immutable):
         def restore(self, state: State, data: Any) -> State:    # `state` is what init returned
             return State(data["entries"])
 
+A `dump` that yields takes the state in pieces: the server goes on between them, so that what it returns in the end is not the
+state of one moment (see docs/snapshots.md).
+
 `init` runs at every start. Without a `restore` what was saved takes the place of all that it made, also of what it made of new
 arguments; where those are to count, `restore` puts the two together.
 

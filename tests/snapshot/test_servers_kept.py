@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice, repeat
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ def pass_by(monkeypatch: pytest.MonkeyPatch) -> Sleep:
         now[0] += seconds
 
     return pass_by
+
+
+def rows(entries: Entries[Any, Any], now: float) -> list[tuple[Any, Any, float | None]]:
+    return [row for keys, values, lefts in entries.pieces(now, 3) for row in zip(keys, values, lefts or repeat(None), strict=False)]
 
 
 class TestSearchCache:
@@ -139,12 +144,33 @@ class TestSearchCache:
             now += passed
             one.put(key, now, now)
         other = Entries[int, float](limit, policy, ttl)
-        other.load([(key, value, None if left is None else left - later) for key, value, left in one.rows(now)], 7000.0)
-        live = [(key, value) for key, value, left in one.rows(now) if left is None or left - later > 0]
-        assert [(key, value) for key, value, _ in other.rows(7000.0)] == live
+        other.load([(key, value, None if left is None else left - later) for key, value, left in rows(one, now)], 7000.0)
+        live = [(key, value) for key, value, left in rows(one, now) if left is None or left - later > 0]
+        assert [(key, value) for key, value, _ in rows(other, 7000.0)] == live
         assert other.stats().insertions == len(live)
         for key, value in live:
             assert other.fetch(key, None, 7000.0) == value
+
+    @given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["put", "fetch", "invalidate"]))), st.sampled_from(["oldest", "lru"]))
+    def test_what_stays_is_in_some_piece_whatever_happens_between_them(self, steps: list[tuple[int, str]], policy: Any) -> None:
+        entries, touched = Entries[int, int](100, policy, 60.0), set[int]()
+        for key in range(10):
+            entries.put(key, key, 0.0)
+        found: dict[int, int] = {}
+        moves = iter(steps)
+        for keys, values, lefts in entries.pieces(0.0, 2):
+            assert len(keys) == len(values) == len(lefts)
+            found |= zip(keys, values, strict=True)
+            for key, verb in islice(moves, 3):
+                if verb == "put":
+                    entries.put(key, key, 0.0)
+                elif verb == "fetch":
+                    entries.fetch(key, None, 0.0)
+                else:
+                    touched.add(key)
+                    entries.invalidate(key, 0.0)
+        left = {key for keys, _, _ in entries.pieces(0.0) for key in keys}
+        assert {key: key for key in range(10) if key in left and key not in touched}.items() <= found.items()
 
 
 class TestRateLimiter:
@@ -225,7 +251,9 @@ class TestRateLimiter:
             now += passed
             one.track(key, now, 1 if ones else cost)
         other = SlidingWindow[str](5, 60.0, 100)
-        other.load([(key, list(ends), costs or [1] * len(ends)) for key, ends, costs in one.rows(now)], now)
+        for keys, counts, lefts, costs in one.pieces(0.0):
+            ends, prices = iter(lefts), iter(costs)
+            other.load([(key, list(islice(ends, n)), list(islice(prices, n))) for key, n in zip(keys, counts, strict=True)], now)
         for key in "abc":
             for cost in (1, 2, 5, 6):
                 assert other.peek(key, now, cost) == one.peek(key, now, cost)

@@ -12,7 +12,7 @@ False for a miss. This one does not.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 from operator import itemgetter
@@ -190,18 +190,23 @@ class Entries(Generic[K, V]):
             self._expirations += 1
         return most
 
-    def rows(self, now: float) -> list[tuple[K, V, float | None]]:
-        """Every entry with the seconds that it has left (None: for ever), first to be evicted first. Takes 0.5 µs for each.
+    def pieces(self, now: float, size: int = 1000) -> Iterator[tuple[list[K], list[V], list[float]]]:
+        """Every entry, first to be evicted first, some at a time: keys, values, and the seconds left (none at all without a ttl).
+
+        Between two pieces the table may be used. An entry is then given as it is when its piece is made; one that comes later is
+        not given, nor one that has gone. To begin takes 0.25 µs for each entry with "lru", next to nothing with "oldest".
 
         >>> entries: Entries[str, int] = Entries(ttl=60.0)
         >>> entries.put("a", 1, now=0.0)
-        >>> entries.rows(now=20.0)
-        [('a', 1, 40.0)]
+        >>> list(entries.pieces(now=20.0))
+        [(['a'], [1], [40.0])]
         """
-        if self.ttl is None:
-            return [(key, value, None) for key, value in self._values.items()]
-        deadlines = self._deadlines
-        return [(key, value, deadlines[key] - now) for key, value in self._values.items()]
+        values, deadlines = self._values, self._deadlines
+        # The order of an OrderedDict takes 0.25 µs a key, that of the dict below it a twentieth: the same, until a key is moved.
+        every = list(values) if self._lru else list(dict.keys(values))
+        for begin in range(0, len(every), size):
+            keys = [key for key in every[begin : begin + size] if key in values]
+            yield keys, [values[key] for key in keys], [deadlines[key] - now for key in keys] if self.ttl is not None else []
 
     def load(self, rows: Iterable[tuple[K, V, float | None]], now: float) -> None:
         """Fill an empty table with what `rows` gave. Expired ones are left out, and the first ones if there is no room for all.
@@ -210,8 +215,8 @@ class Entries(Generic[K, V]):
 
         >>> entries: Entries[str, int] = Entries(ttl=60.0)
         >>> entries.load([("a", 1, 40.0), ("b", 2, 0.0), ("c", 3, None)], now=100.0)
-        >>> entries.rows(now=100.0)
-        [('a', 1, 40.0), ('c', 3, 60.0)]
+        >>> list(entries.pieces(now=100.0))
+        [(['a', 'c'], [1, 3], [40.0, 60.0])]
         """
         live = [row for row in rows if row[2] is None or row[2] > 0][-self.limit :]
         for key, value, _ in live:

@@ -24,12 +24,13 @@ that of `monotonic()`, which never goes back (so nobody is let in early when the
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine, Generator, Hashable
+from itertools import islice
 from os import PathLike
 from time import time as wall_clock
 from typing import Any, TypeVar
 
-from beamish import GenServer, Init, Snapshot, call, codec, monotonic, telemetry
+from beamish import GenServer, Init, Snapshot, call, monotonic, telemetry
 
 from ._keys import check_key
 from ._window import Decision, SlidingWindow, check_cost
@@ -79,22 +80,41 @@ class RateLimiter(GenServer[SlidingWindow[Key]]):
         forgets keys that are idle.
 
         `snapshot` is a path, or a `Snapshot`, where it is kept who has used what (None: nowhere). Keys must then be such as
-        `beamish.codec` can write. To take 10,000 keys holds up the loop for about 5 ms; a thread does the rest.
+        `beamish.codec` can write. They are taken some hundred at a time, between which the limiter goes on: what is let through
+        meanwhile is saved or not. A thread does the rest.
         """
         if stats_every is not None:
             self.send_interval(stats_every, "tell_stats")
         return Init(SlidingWindow[Key](limit, per, max_keys), snapshot=snapshot)
 
-    def dump(self, window: SlidingWindow[Key]) -> Any:
-        """What the snapshot holds. A monotonic clock means nothing to the next program, so it has the wall clock with it."""
-        now = monotonic()
-        return _Saved(wall_clock(), now, window.per, window.rows(now))
+    def dump(self, window: SlidingWindow[Key]) -> Generator[None, None, Any]:
+        """What the snapshot holds. A monotonic clock means nothing to the next program, so it is seconds left, and the wall clock.
+
+        Flat lists: of each key how many events it has, and of all events one after the other what they have left, and cost.
+        """
+        at = wall_clock()
+        keys: list[Key] = []
+        counts: list[int] = []
+        lefts: list[float] = []
+        costs: list[int] = []
+        for piece in window.pieces(monotonic()):
+            keys += piece[0]
+            counts += piece[1]
+            lefts += piece[2]
+            costs += piece[3]
+            yield
+        return {"at": at, "per": window.per, "keys": keys, "counts": counts, "lefts": lefts, "costs": costs}
 
     def restore(self, window: SlidingWindow[Key], data: Any) -> SlidingWindow[Key]:
         gone = max(0.0, wall_clock() - data["at"])  # a wall clock that was set back forgives nothing
         now = monotonic()
         shift = now - gone + window.per - data["per"]  # an event leaves the window `per` after it was, whatever `per` was then
-        window.load(((key, [left + shift for left in lefts], costs) for key, lefts, costs in data["rows"]), now)
+        lefts, costs = iter(data["lefts"]), iter(data["costs"])
+        events = (
+            (key, [left + shift for left in islice(lefts, n)], list(islice(costs, n)))
+            for key, n in zip(data["keys"], data["counts"], strict=True)
+        )
+        window.load(events, now)
         return window
 
     # --- the client's side: look at what was typed, then call
@@ -143,29 +163,6 @@ class RateLimiter(GenServer[SlidingWindow[Key]]):
                 _tell(self, state)
             case _:
                 super().handle_info(state, message)
-
-
-class _Saved:
-    """A window as it was taken; the thread that writes it makes it data."""
-
-    __slots__ = ("at", "now", "per", "rows")
-
-    def __init__(self, at: float, now: float, per: float, rows: list[Any]) -> None:
-        self.at, self.now, self.per, self.rows = at, now, per, rows
-
-    def data(self) -> dict[str, Any]:
-        return {"at": self.at, "per": self.per, "rows": [self._row(*row) for row in self.rows]}
-
-    def _row(self, key: Key, ends: Any, costs: list[int] | None) -> tuple[Key, list[float], list[int]]:
-        """A key, the seconds that each of its events has left, and what each cost."""
-        lefts = [end - self.now for end in ends]
-        return key, lefts, [1] * len(lefts) if costs is None else costs
-
-    def __reduce__(self) -> Any:
-        return dict, (self.data(),)  # for codec="pickle"
-
-
-codec.register("beamish.RateLimiter", _Saved, dump=_Saved.data, load=lambda data: data)
 
 
 def _tell(server: object, window: SlidingWindow[Key]) -> None:

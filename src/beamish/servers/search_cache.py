@@ -26,9 +26,10 @@ without any; what a client typed is checked in the client; what happens is told 
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine, Generator, Hashable
 from dataclasses import asdict
 from enum import Enum
+from itertools import repeat
 from os import PathLike
 from time import time as wall_clock
 from typing import Any, Generic, TypeVar, overload
@@ -95,20 +96,33 @@ class SearchCache(GenServer[Entries[Query, Result]], Generic[Query, Result]):
         Every `stats_every` seconds (None: never) the cache logs and tells its stats, and drops what expired unseen.
 
         `snapshot` is a path, or a `Snapshot`, where the entries are kept (None: nowhere). Queries and results must then be such as
-        `beamish.codec` can write. To take 10,000 entries holds up the loop for about 5 ms; a thread does the rest.
+        `beamish.codec` can write. They are taken a thousand at a time, between which the cache goes on: one that changes meanwhile is
+        saved as it was before or after. A thread does the rest. With "lru" their order is taken in one go: 0.25 µs for each.
         """
         if stats_every is not None:
             self.send_interval(stats_every, "log_stats")
         return Init(Entries[Query, Result](limit, policy, ttl), snapshot=snapshot)
 
-    def dump(self, entries: Entries[Query, Result]) -> Any:
-        """What the snapshot holds. A monotonic clock means nothing to the next program, so it is seconds left, and the wall clock."""
-        return {"at": wall_clock(), "rows": entries.rows(monotonic())}
+    def dump(self, entries: Entries[Query, Result]) -> Generator[None, None, Any]:
+        """What the snapshot holds. A monotonic clock means nothing to the next program, so it is seconds left, and the wall clock.
+
+        Flat lists, and no row for each entry: 200,000 new containers would have the garbage collector go through all that there is.
+        """
+        at = wall_clock()
+        queries: list[Query] = []
+        results: list[Result] = []
+        lefts: list[float] = []
+        for piece in entries.pieces(monotonic()):
+            queries += piece[0]
+            results += piece[1]
+            lefts += piece[2]
+            yield
+        return {"at": at, "queries": queries, "results": results, "lefts": lefts}
 
     def restore(self, entries: Entries[Query, Result], data: Any) -> Entries[Query, Result]:
         gone = max(0.0, wall_clock() - data["at"])  # a wall clock that was set back lets nothing live longer than it had left
-        rows = ((query, result, None if left is None else left - gone) for query, result, left in data["rows"])
-        entries.load(rows, monotonic())
+        lefts = (left - gone for left in data["lefts"]) if data["lefts"] else repeat(None)
+        entries.load(zip(data["queries"], data["results"], lefts, strict=False), monotonic())
         return entries
 
     # --- the client's side: look at what was typed, then call
