@@ -8,13 +8,14 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from beamish import GenServer, Init, Snapshot, call, codec, telemetry
+from beamish.servers import RateLimiter, SearchCache
 from benchmarks.harness import Suite, timed
 
 suite = Suite()
@@ -65,9 +66,13 @@ async def kept(state: State, **options: Any) -> AsyncIterator[tuple[Keeper, Path
 
 async def saved(keeper: Keeper) -> None:
     """Have it saved, which its next change does, and wait for that."""
+    await told(keeper.count())
+
+
+async def told(change: Awaitable[object]) -> None:
     done = asyncio.Event()
     telemetry.attach(done, SAVED, lambda *_: done.set())
-    await keeper.count()
+    await change
     await done.wait()
     telemetry.detach(done)
 
@@ -169,6 +174,30 @@ async def late_by_hand(n: int) -> float:
 async def late_save(n: int) -> float:
     async with kept(entries(n), every=None, changes=1) as (keeper, _):
         return await latest(lambda: saved(keeper))
+
+
+@suite.variant(LATE, "Beamish: while a SearchCache is saved", n=ENTRIES)
+async def late_cache(n: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        where = Snapshot(Path(folder) / "cache.snap", every=None, changes=n + 1)
+        cache = await SearchCache[str, Entry]("bench cache").start_link(limit=n + 1, ttl=600.0, stats_every=None, snapshot=where)
+        for key, entry in entries(n).items():
+            await cache.put(key, entry)
+        worst = await latest(lambda: told(cache.put("one more", Entry("", 0.0, 0))))
+        await cache.stop()
+    return worst
+
+
+@suite.variant(LATE, "Beamish: while a RateLimiter is saved", n=ENTRIES)
+async def late_limiter(n: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        where = Snapshot(Path(folder) / "limiter.snap", every=None, changes=n + 1)
+        limiter = await RateLimiter("bench limiter").start_link(max_keys=n + 1, stats_every=None, snapshot=where)
+        for key in range(n):
+            await limiter.track(f"key {key}")
+        worst = await latest(lambda: told(limiter.track("one more")))
+        await limiter.stop()
+    return worst
 
 
 @suite.variant(LATE, "Beamish: while it loads", n=ENTRIES)

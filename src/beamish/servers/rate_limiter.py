@@ -24,8 +24,7 @@ that of `monotonic()`, which never goes back (so nobody is let in early when the
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Generator, Hashable
-from itertools import islice
+from collections.abc import Coroutine, Generator, Hashable, Iterator
 from os import PathLike
 from time import time as wall_clock
 from typing import Any, TypeVar
@@ -90,31 +89,19 @@ class RateLimiter(GenServer[SlidingWindow[Key]]):
     def dump(self, window: SlidingWindow[Key]) -> Generator[None, None, Any]:
         """What the snapshot holds. A monotonic clock means nothing to the next program, so it is seconds left, and the wall clock.
 
-        Flat lists: of each key how many events it has, and of all events one after the other what they have left, and cost.
+        See `SearchCache.dump`.
         """
-        at = wall_clock()
-        keys: list[Key] = []
-        counts: list[int] = []
-        lefts: list[float] = []
-        costs: list[int] = []
+        at, pieces = wall_clock(), list[Any]()
         for piece in window.pieces(monotonic()):
-            keys += piece[0]
-            counts += piece[1]
-            lefts += piece[2]
-            costs += piece[3]
+            pieces.append(piece)
             yield
-        return {"at": at, "per": window.per, "keys": keys, "counts": counts, "lefts": lefts, "costs": costs}
+        return {"at": at, "per": window.per, "pieces": pieces}
 
     def restore(self, window: SlidingWindow[Key], data: Any) -> SlidingWindow[Key]:
         gone = max(0.0, wall_clock() - data["at"])  # a wall clock that was set back forgives nothing
         now = monotonic()
         shift = now - gone + window.per - data["per"]  # an event leaves the window `per` after it was, whatever `per` was then
-        lefts, costs = iter(data["lefts"]), iter(data["costs"])
-        events = (
-            (key, [left + shift for left in islice(lefts, n)], list(islice(costs, n)))
-            for key, n in zip(data["keys"], data["counts"], strict=True)
-        )
-        window.load(events, now)
+        window.load((row for piece in data["pieces"] for row in _rows(shift, *piece)), now)
         return window
 
     # --- the client's side: look at what was typed, then call
@@ -163,6 +150,16 @@ class RateLimiter(GenServer[SlidingWindow[Key]]):
                 _tell(self, state)
             case _:
                 super().handle_info(state, message)
+
+
+def _rows(
+    shift: float, keys: list[Key], counts: list[int], lefts: list[float], costs: list[int]
+) -> Iterator[tuple[Key, list[float], list[int]]]:
+    """Each key, when its events leave the window, and what they cost, from what `SlidingWindow.pieces` gave."""
+    end = 0
+    for key, count in zip(keys, counts, strict=True):
+        begin, end = end, end + count
+        yield key, [left + shift for left in lefts[begin:end]], costs[begin:end]
 
 
 def _tell(server: object, window: SlidingWindow[Key]) -> None:

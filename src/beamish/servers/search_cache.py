@@ -106,23 +106,22 @@ class SearchCache(GenServer[Entries[Query, Result]], Generic[Query, Result]):
     def dump(self, entries: Entries[Query, Result]) -> Generator[None, None, Any]:
         """What the snapshot holds. A monotonic clock means nothing to the next program, so it is seconds left, and the wall clock.
 
-        Flat lists, and no row for each entry: 200,000 new containers would have the garbage collector go through all that there is.
+        The garbage collector goes through what is new: a row for each of 200,000 entries, or one list of them all, would take it 25 ms.
         """
-        at = wall_clock()
-        queries: list[Query] = []
-        results: list[Result] = []
-        lefts: list[float] = []
+        at, pieces = wall_clock(), list[Any]()
         for piece in entries.pieces(monotonic()):
-            queries += piece[0]
-            results += piece[1]
-            lefts += piece[2]
+            pieces.append(piece)
             yield
-        return {"at": at, "queries": queries, "results": results, "lefts": lefts}
+        return {"at": at, "pieces": pieces}
 
     def restore(self, entries: Entries[Query, Result], data: Any) -> Entries[Query, Result]:
         gone = max(0.0, wall_clock() - data["at"])  # a wall clock that was set back lets nothing live longer than it had left
-        lefts = (left - gone for left in data["lefts"]) if data["lefts"] else repeat(None)
-        entries.load(zip(data["queries"], data["results"], lefts, strict=False), monotonic())
+        rows = (
+            (query, result, None if left is None else left - gone)
+            for queries, results, lefts in data["pieces"]
+            for query, result, left in zip(queries, results, lefts or repeat(None), strict=False)
+        )
+        entries.load(rows, monotonic())
         return entries
 
     # --- the client's side: look at what was typed, then call
