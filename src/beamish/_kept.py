@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from contextvars import Context
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from beamish import _watched
 from beamish._answers import CONTROL, UNCHANGED, Init
@@ -244,7 +244,7 @@ class Keeper:
                 f"{process.cls.__name__}.dump may not be async: the state is taken at one moment, or, by a dump that yields, in pieces"
             )
         if inspect.isgenerator(data):
-            data = yield from data
+            data = yield from cast("Generator[None, None, Any]", data)
         if data is None and process.state is not None:
             raise TypeError(f"{process.cls.__name__}.dump returned None, and the state is {short(process.state)}: is a `return` missing?")
         return chunks_of(self.snapshot, data)

@@ -203,7 +203,7 @@ class Entries(Generic[K, V]):
         """
         values, deadlines = self._values, self._deadlines
         # The order of an OrderedDict takes 0.25 µs a key, that of the dict below it a twentieth: the same, until a key is moved.
-        every = list(values) if self._lru else list(dict.keys(values))
+        every = list(values) if self._lru else list(dict[K, V].keys(values))
         for begin in range(0, len(every), size):
             keys = [key for key in every[begin : begin + size] if key in values]
             yield keys, [values[key] for key in keys], [deadlines[key] - now for key in keys] if self.ttl is not None else []
