@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+import beamish
 from beamish import KILL, GenServer, Init, ServerDown, Snapshot, call, snapshot
 from beamish.servers import RateLimiter, SearchCache
+from beamish.servers._window import SlidingWindow
 from beamish.testing import ManualClock, World, capture_crashes, settle
 from capturing import events
 
@@ -156,6 +158,73 @@ async def test_a_piece_that_fails_is_a_save_that_failed(
         assert heard[1][1]["changes"] == 1
         assert on_disk(where) == {1: "A", 2: "b", 3: "c"}
     assert await pages.write(1, "A")
+
+
+async def test_a_piece_that_is_cancelled_is_a_save_that_failed_too(world: World, clock: ManualClock, where: Snapshot) -> None:
+    class Torn(Pages):
+        def dump(self, book: Book) -> Generator[None, None, Any]:
+            book.taken.append(0)
+            if len(book.taken) == 1:
+                raise asyncio.CancelledError
+            yield
+            return book.pages
+
+    taken: list[int] = []
+    with events(SAVED, FAILED) as heard:
+        pages = await world.start_supervised(Torn("pages").child_spec(where, taken, set()))
+        await pages.write(1, "A")
+        await until(heard, 1)
+        await pages.write(2, "B")
+        await until(heard, 2)
+        assert [name for name, _, _ in heard] == [FAILED, SAVED]
+        assert on_disk(where) == {1: "A", 2: "B", 3: "c"}
+
+
+async def test_the_next_piece_goes_before_the_mail_of_a_busy_server(world: World, clock: ManualClock, where: Snapshot) -> None:
+    taken: list[int] = []
+    gates = [asyncio.Event() for _ in range(6)]
+    with events(SAVED) as heard:
+        pages = await begun(world, where, taken)
+        writing = [asyncio.ensure_future(pages.write_later(9, "i", gate)) for gate in gates]
+        for gate in gates[:3]:
+            await settle()
+            gate.set()
+        await until(heard, 1)
+        assert not writing[4].done()
+        for gate in gates:
+            gate.set()
+        await asyncio.gather(*writing)
+        await until(heard, 2)
+
+
+async def test_who_ends_in_the_middle_by_its_own_hand_writes_nothing(world: World, clock: ManualClock, where: Snapshot) -> None:
+    class Desperate(Pages):
+        def dump(self, book: Book) -> Generator[None, None, Any]:
+            yield
+            pid = self.pid()
+            assert pid is not None
+            beamish.exit(pid, KILL)
+            return book.pages
+
+    taken: list[int] = []
+    with events(SAVED, FAILED) as heard, capture_crashes():
+        pages = await Desperate("pages").start(where, taken, set())
+        await pages.write(1, "A")
+        for _ in range(20):
+            await settle()
+    assert pages.pid() is None
+    assert heard == []
+    assert on_disk(where) is None
+
+
+def test_idle_keys_of_a_limiter_are_passed_over_piece_by_piece() -> None:
+    window = SlidingWindow[int](5, 60.0, 10_000)
+    for key in range(5000):
+        window.track(key, 0.0)
+    window.track(5000, 50.0)
+    pieces = list(window.pieces(61.0))
+    assert len(pieces) == 6
+    assert [piece for piece in pieces if piece[0]] == [([5000], [1], [49.0], [1])]
 
 
 async def test_a_large_cache_and_a_large_limiter_are_used_while_they_are_saved(world: World, clock: ManualClock, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Copies:
 
     async def follow(self, opened: Opened) -> None:
         """A process, linked to the store's."""
-        stale = False
+        stale = away = False
         while not opened.closed:
             seen = opened.wakes
             try:
@@ -54,6 +54,7 @@ class Copies:
                     await self.fill()
                     stale = False
                 events = await self.engine.events(self.position, BATCH)
+                away = False
                 if not events:
                     await opened.news(seen)
                 elif any(event.op == "restore" and event.table in self._by_class for event in events):
@@ -65,7 +66,9 @@ class Copies:
             except StoreClosed:
                 return
             except StoreError as error:
-                _log.exception("%r: its copies in memory can't be kept fresh; trying again in %s s", opened.server, AGAIN)
+                if not away:  # each commit has it tried again
+                    _log.exception("%r: its copies in memory can't be kept fresh; trying again every %s s", opened.server, AGAIN)
+                away = True
                 self._give_up(StoreFailed(f"they can't be kept fresh now: {error}"))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(opened.news(opened.wakes), AGAIN)

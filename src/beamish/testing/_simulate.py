@@ -91,8 +91,8 @@ def failed(error: BaseException) -> bool:
 def finish(loop: SimulatedLoop, passed: bool = False) -> None:
     """What a run leaves: cancelled, as `asyncio.run` does, but by no task of ours, which a kit would end too.
 
-    One that has passed has left no process. To ask asyncio for what else there is goes through the tasks of hundreds of earlier
-    runs, which wait for the garbage collector: a quarter of a run's time.
+    One that has passed has left no process, and its other tasks are those of `create_task`. To ask asyncio for what else there is
+    goes through the tasks of hundreds of earlier runs, which wait for the garbage collector: a quarter of a run's time.
     """
     left = loop.pending() if passed else asyncio.all_tasks(loop)
     for task in left:

@@ -51,6 +51,7 @@ class World:
         self._terms.__enter__()
         self._before = NODES.pop(here_key(), None)
         self.node = self._made()
+        self.node.stopwatch = partial(next, count(0, TURN))
         return self
 
     def _made(self) -> Node:
@@ -58,9 +59,7 @@ class World:
             return self._make_node()
         loop = asyncio.get_running_loop()
         kind = SimloomNode if is_simloom(loop) else Node
-        node = kind(loop, self._clock, inline=self._inline)
-        node.stopwatch = partial(next, count(0, TURN))
-        return node
+        return kind(loop, self._clock, inline=self._inline)
 
     async def leave(self) -> None:
         """End the node: what still runs on it is stopped as at the end of a program."""
