@@ -246,13 +246,13 @@ class Keeper:
         if dump is None:
             return iter(list(chunks_of(self.snapshot, process.state)))
         data = dump(process.server, process.state)
-        if asyncio.iscoroutine(data):
+        if inspect.isgenerator(data):  # asked first: to 3.11 one is a coroutine too
+            data = yield from cast("Generator[None, None, Any]", data)
+        elif asyncio.iscoroutine(data):
             data.close()
             raise TypeError(
                 f"{process.cls.__name__}.dump may not be async: the state is taken at one moment, or, by a dump that yields, in pieces"
             )
-        if inspect.isgenerator(data):
-            data = yield from cast("Generator[None, None, Any]", data)
         if data is None and process.state is not None:
             raise TypeError(f"{process.cls.__name__}.dump returned None, and the state is {short(process.state)}: is a `return` missing?")
         return chunks_of(self.snapshot, data)
