@@ -296,6 +296,21 @@ def test_what_a_sequential_counter_has_answered_is_linearizable(seed: int, clien
     linearizable(lively(random.Random(seed), clients=clients, length=length, lost=lost), Counting())
 
 
+def test_many_that_are_lost_and_ask_for_the_same_are_soon_decided() -> None:
+    """Found by the test above: 2^20 ways to choose among equals were gone through one by one."""
+    linearizable(lively(random.Random(2790), clients=4, length=37, lost=0.3), Counting())
+    history = History()
+    lost = [history.invoke(f"client {n}", "add", 1) for n in range(60)]
+    for one in lost:
+        history.give_up(one)
+    for n in (7, 33, 60):
+        history.complete(history.invoke("reader", "get"), n)
+    linearizable(history, Counting())
+    history.complete(history.invoke("reader", "get"), 61)
+    with pytest.raises(NotLinearizable):
+        linearizable(history, Counting())
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**9), st.integers(2, 4), st.sampled_from([0.0, 0.4]), st.data())
 def test_a_brute_force_says_the_same_of_small_histories(seed: int, clients: int, lost: float, data: st.DataObject) -> None:
