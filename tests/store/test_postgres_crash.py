@@ -16,6 +16,7 @@ import pytest
 import postgres
 from beamish import store
 from beamish.store import CommitUnknown, StoreFailed, Transaction
+from seeds import seeds
 from storing import open_shop
 
 WHY = postgres.missing()
@@ -26,16 +27,18 @@ if WHY is None:
 WRITER = Path(__file__).parent / "postgres_writer.py"
 CLIENTS = 6
 KILLS = 15
+#: In each of them two writers are killed; it takes a quarter of a second.
+ROUNDS = seeds(30, 100)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the writers are forked")
 def test_writers_that_are_killed_at_random_moments() -> None:
     with postgres.server() as server:
-        command = [sys.executable, str(WRITER), server.database(), "100", "7"]
+        command = [sys.executable, str(WRITER), server.database(), str(ROUNDS), "7"]
         environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[2])}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=140, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "200 kills" in done.stdout
+    assert f"{2 * ROUNDS} kills" in done.stdout
     print(done.stdout)
 
 
